@@ -1,0 +1,2 @@
+"""One module a format; importing this package puts every reader in the registry."""
+from trustlab.sources import twcs
