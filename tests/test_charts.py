@@ -118,6 +118,11 @@ def test_one_week_and_one_unfinished_week():
     assert list(only.data[1].y) == [] and list(only.data[2].y) == [0.2]
 
 
+def test_an_unfinished_week_without_a_value_is_not_promised():
+    figure = charts.weekly(by_week([0.2, 0.3, None], partial=True), "ack_24h")
+    assert "hollow" not in figure.layout.title.text and list(figure.data[2].y) == [0.3, None]
+
+
 def test_a_single_point():
     assert charts.incidence(curve({"a": 5}, points=1), ["brand"]).data[2].mode == "markers"
     assert list(charts.rates(table({"a": 5}), "ack_24h", ["brand"]).data[0].x) == [0.4]

@@ -285,9 +285,9 @@ def test_the_weekly_report_of_one_brand_and_of_nobody(tmp_path, town):
         brands = lab.sql("select distinct brand from role where brand is not null order by brand").to_series().to_list()
         words = reports.report(lab, "weekly", tmp_path, brand=brands[0]).read_text(encoding="utf-8").split('<script type="application/json"')[0]
         assert brands[0] in words and brands[1] not in words
-        with pytest.raises(InvalidParameter, match="^brand must be"): reports.report(lab, "weekly", tmp_path, brand="nobody at all")
+        with pytest.raises(InvalidParameter, match="^brand .*nobody"): reports.report(lab, "weekly", tmp_path, brand="nobody at all")
 
 
 def test_the_weekly_report_of_an_empty_store_says_so(lab, tmp_path):
     words = reports.report(lab, "weekly", tmp_path).read_text(encoding="utf-8")
-    assert "nothing to compare with" in words and "Nobody waits" in words or "cannot be said" in words
+    assert "nothing to compare with" in words and ("Nobody waits" in words or "cannot be said" in words)

@@ -136,13 +136,13 @@ def suppress(self: Asked, by: str, k: int, size: str = "n", complement: bool = T
 
 Asked.suppress = suppress
 
-# %% ../nbs/12b_brief.ipynb #9ca0f1a9
+# %% ../nbs/12b_brief.ipynb #8306f573
 def waiting(calls: pl.DataFrame, most: int = 15) -> Words:
     "The work list as a table: waiting time, brand, kind, number of posts, link; oldest first, at most `most`"
-    link = lambda url: f'<a href="{html.escape(url)}">open</a>' if re.match("https?://", url or "") else "–"
-    rows = "".join(f"<tr><td>{spoken(r['waited_seconds'])}</td><td>{cell('brand', r['brand'])}</td><td>{cell('kind', r['kind'])}</td><td>{cell('posts', r['posts'])}</td><td>{link(r['url'])}</td></tr>" for r in calls.head(most).iter_rows(named=True))
+    link = lambda r: f'<a href="{html.escape(r["url"])}">open</a>' if re.match("https?://", r["url"] or "") else cell("post_key", r["post_key"])
+    rows = "".join(f"<tr><td>{spoken(r['waited_seconds']).replace(' ', '&nbsp;')}</td><td>{cell('brand', r['brand'])}</td><td>{cell('kind', r['kind'])}</td><td>{cell('posts', r['posts'])}</td><td>{link(r)}</td></tr>" for r in calls.head(most).iter_rows(named=True))
     more = f"<p>{calls.height - most:,} more wait.</p>" if calls.height > most else "" if calls.height else "<p>Nobody waits.</p>"
-    head = "".join(f"<th>{h}</th>" for h in ("waits for", "brand", "kind", "posts", "link"))
+    head = "".join(f"<th>{h}</th>" for h in ("waits for", "brand", "kind", "posts", "where"))
     return Words((f'<div class="trustlab-table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>' if calls.height else "") + more)
 
 # %% ../nbs/12b_brief.ipynb #b1d4efaf

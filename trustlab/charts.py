@@ -256,7 +256,7 @@ def path(rows: pl.DataFrame, value: str, low: str, high: str, style: dict[str, A
     open_marks = dict(symbol=style["symbol"] + "-open", size=[9 if p else 0 for p in tail["partial"]], color=style["color"], line_width=2)
     return [full, common | dict(x=tail["week"].to_list(), y=tail[value].to_list(), customdata=hover(tail), line=dict(color=style["color"], dash="dot", width=1.5), marker=open_marks, showlegend=not done.height)]
 
-# %% ../nbs/05c_charts.ipynb #cf0dfa8a
+# %% ../nbs/05c_charts.ipynb #4e568d00
 def weekly(frame: pl.DataFrame, value: str, by: Sequence[str] = (), title: str = "", unit: str = "units", n: int | None = None, window: str = "by week of arrival") -> "go.Figure":
     "A line with its interval over `week` (the Monday, a date) for each group; the week flagged in `partial` is hollow and dotted, a week without a value is a gap"
     import plotly.graph_objects as go
@@ -271,6 +271,6 @@ def weekly(frame: pl.DataFrame, value: str, by: Sequence[str] = (), title: str =
     for name, style, rows in parts(frame, by):
         rows = weeks(rows.with_columns(pl.col(value, low, high).clip(floor)))
         figure.add_traces([ribbon(rows, low, high, style, name), *path(rows, value, low, high, style, name)])
-    unfinished = "hollow: a week not over yet" if frame["partial"].any() else ""
+    unfinished = "hollow: a week not over yet" if frame.filter(pl.col("partial"))[value].count() else ""
     figure.update_xaxes(type="date", tickformat="%-d %b<br>%Y", tickvals=mondays(frame)).update_yaxes(**axis).update_layout(showlegend=bool(by))
     return finish(figure, title or value, facts(unit, total, window, unfinished, note), 270 + (22 * len(figure.data) // 2 if by else 0))

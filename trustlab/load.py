@@ -7,11 +7,11 @@ __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'READERS', 'REJECT', 'MAX_R
            'COUNTS', 'STAGING', 'AFTER_LOAD', 'Bundle', 'safe_name', 'from_zip', 'check_zip', 'guarded', 'from_tar',
            'tar_member', 'from_folder', 'bundles', 'siblings', 'is_archive', 'Reader', 'register', 'sniff', 'Intake',
            'reject', 'array_records', 'size', 'records', 'unreadable', 'columns', 'drop_duplicates', 'link',
-           'update_known', 'climb', 'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence',
-           'digest', 'load_one', 'now', 'spill', 'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised',
-           'declare', 'bar']
+           'update_known', 'tops', 'climb', 'one_writer', 'insert_posts', 'adopt', 'insert_accounts', 'insert_rest',
+           'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill', 'merge', 'finish', 'load', 'flat',
+           'in_transaction', 'recognised', 'declare', 'bar']
 
-# %% ../nbs/03_load.ipynb #9caf0bae
+# %% ../nbs/03_load.ipynb #3b5607cf
 import hashlib, io, json, os, re, stat, sys, tarfile, tempfile, warnings, zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import duckdb
+import numpy as np
 import polars as pl
 
 from .core import *
@@ -157,7 +158,7 @@ def sniff(bundle: Bundle, source: str | None = None) -> list[tuple[Reader, str]]
     readers = [READERS[choose("source", source, READERS)]] if source else READERS.values()
     return [(reader, root) for reader in readers for root in reader.find(bundle)]
 
-# %% ../nbs/03_load.ipynb #695ea45c
+# %% ../nbs/03_load.ipynb #61d9f19d
 @dataclass
 class Intake:
     "One export on its way in: where it is read from, where it is staged, and what it says of itself"
@@ -174,11 +175,19 @@ class Intake:
     places: list[tuple[str, str]] = field(default_factory=list)
     constants: dict[str, str] = field(default_factory=dict)
     duplicate: int = 0
+    key: str = "post_key"
+    parent: str = "reply_to_key"
     notes: list[str] = field(default_factory=list)
 
     def stage(self, table: str, query: str, **params: Any) -> None:
         "Creates the staging table `s_<table>` from a select whose columns are canonical names"
         self.con.execute(f"create temp table {quoted('s_' + table)} as {query}", params or None)
+
+    def posts(self, columns: str = "*") -> None:
+        "Makes `s_post`, one row a record with its row number `_row`, from the table `s_record` by a select list; gives `record` if that does not"
+        first = self.count("select coalesce(min(rowid), 0) from s_record")
+        record = "" if "record" in columns or "record" in self.columns("record") else f", rowid - {first} + 1 as record"
+        self.con.execute(f"create or replace temp view s_post as select rowid as _row, {columns}{record} from s_record")
 
     def count(self, query: str, **params: Any) -> int:
         return self.con.execute(query, params or None).fetchall()[0][0]
@@ -246,83 +255,95 @@ def unreadable(text: str, whole: bool) -> dict[str, Any] | None:
     if any("\ud800" <= c <= "\udfff" for c in text): return {"code": "bad_utf8", "message": "not UTF-8", "raw": raw}
     return None
 
-# %% ../nbs/03_load.ipynb #cd91f403
+# %% ../nbs/03_load.ipynb #7539a42e
 CONTENT = ("author_key", "kind", "created_at", "edited_at", "text", "visibility", "reply_to_key", "quote_of_key", "rating", "url")
 
 def columns(self: Intake, table: str = "post") -> list[str]:
     "The columns that the reader gave to a staging table; those that begin with _ are the reader's own"
-    return [row[0] for row in self.con.execute("select column_name from duckdb_columns() where table_name = ? and column_name not like '\\_%' escape '\\' order by column_index", ["s_" + table]).fetchall()]
+    return [row[0] for row in self.con.execute("select column_name from duckdb_columns() where table_name = ? and not starts_with(column_name, '_') order by column_index", ["s_" + table]).fetchall()]
 
 Intake.columns = columns
 
-# %% ../nbs/03_load.ipynb #0ae072c7
+# %% ../nbs/03_load.ipynb #ee2bbf50
 def drop_duplicates(intake: Intake) -> int:
     "Removes repeated records from the staged posts and returns how many there were"
-    edited = "edited_at" if "edited_at" in intake.columns() else "null::timestamp"
-    intake.stage("twice", "select post_key from s_post group by post_key having count(*) > 1")
+    key, edited = intake.key, "edited_at" if "edited_at" in intake.columns() else "null::timestamp"
+    intake.stage("twice", f"select {key} as key from s_post group by {key} having count(*) > 1")
     if not intake.count("select count(*) from s_twice"): return 0
-    intake.stage("extra", f"""select row from (select rowid as row, row_number() over (partition by post_key order by {edited} desc nulls last, rowid desc) as nth
-        from s_post where post_key in (select post_key from s_twice)) where nth > 1""")
-    intake.con.execute("delete from s_post where rowid in (select row from s_extra)")
+    intake.stage("extra", f"""select _row from (select _row, row_number() over (partition by {key} order by {edited} desc nulls last, _row desc) as nth
+        from s_post where {key} in (select key from s_twice)) where nth > 1""")
+    intake.con.execute("delete from s_record where rowid in (select _row from s_extra)")
     return intake.count("select count(*) from s_extra")
 
-# %% ../nbs/03_load.ipynb #f8961ba6
+# %% ../nbs/03_load.ipynb #ebfd2dd1
 def link(self: Intake) -> None:
     "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, and the parent's author and stored conversation"
     if self.columns("link"): return
     self.duplicate = drop_duplicates(self)
-    self.stage("link", """select s.rowid as row, b.rowid as up, coalesce(b.author_key, p.author_key) as to_key, p.conversation_key as thread
-        from s_post s left join s_post b on b.post_key = s.reply_to_key left join post p on p.post_key = s.reply_to_key
-        where s.reply_to_key is not null""")
+    self.stage("link", f"""select s._row as row, b._row as up, coalesce(b.author_key, p.author_key) as to_key, p.conversation_key as thread
+        from s_post s left join s_post b on b.{self.key} = s.{self.parent}
+        left join post p on p.post_key = case when b._row is null then s.reply_to_key end where s.{self.parent} is not null""")
 
 Intake.link = link
 
-# %% ../nbs/03_load.ipynb #3bd35e23
+# %% ../nbs/03_load.ipynb #1f755bdc
 def update_known(intake: Intake, load_id: str, as_of: datetime | None) -> tuple[int, int]:
     "Brings known posts up to date where this export is the newer one; returns how many were changed and how many stay the same"
     given = [c for c in CONTENT if c in intake.columns()]
     differs = " or ".join(f"s.{c} is distinct from p.{c}" for c in given)
-    intake.stage("known", f"""select s.rowid as row, p.post_key, ({differs}) as differs, $as_of >= coalesce(l.exported_at, l.covers_to) is not false as newer
-        from s_post s join post p on p.post_key = s.post_key left join load l on l.load_id = p.load_id""", as_of=as_of)
+    intake.stage("known", "select 0::bigint as row, '' as post_key, true as differs, true as newer limit 0")
+    if not intake.count("select count(*) from post"): return 0, 0
+    intake.con.execute(f"""insert into s_known select s._row as row, p.post_key, ({differs}) as differs, $as_of >= coalesce(l.exported_at, l.covers_to) is not false as newer
+        from s_post s join post p on p.post_key = s.post_key left join load l on l.load_id = p.load_id""", {"as_of": as_of})
     changed = intake.count("select count(*) from s_known where differs and newer")
     if changed:
         sets = ", ".join(f"{c} = s.{c}" for c in given)
-        intake.con.execute(f"update post set {sets} from s_known k join s_post s on s.rowid = k.row where post.post_key = k.post_key and k.differs and k.newer")
+        intake.con.execute(f"update post set {sets} from s_known k join s_post s on s._row = k.row where post.post_key = k.post_key and k.differs and k.newer")
         intake.con.execute("delete from signal where post_key in (select post_key from s_known where differs and newer)")
     intake.con.execute("update post set load_id = ? from s_known k where post.post_key = k.post_key and k.newer", [load_id])
     return changed, intake.count("select count(*) from s_known") - changed
 
-# %% ../nbs/03_load.ipynb #3d44e60d
-def climb(intake: Intake) -> None:
-    "Makes `s_top(row, top, lost)`: for each staged reply the row it reaches by going up, by pointer doubling; `lost` if it goes round in a cycle"
-    con = intake.con
-    intake.stage("up", "select row, up from s_link where up is not null")
-    intake.stage("top", "select row, row as top, false as lost from s_link where up is null")
-    intake.stage("far", "select a.row, a.up, b.up as next from s_up a left join s_up b on b.row = a.up")
-    left, before = intake.count("select count(*) from s_far where next is not null"), -1
-    while left and left != before:
-        con.execute("insert into s_top select row, up, false from s_far where next is null")
-        con.execute("create or replace temp table s_up as select row, coalesce(next, up) as up from s_far")
-        con.execute("create or replace temp table s_far as select a.row, a.up, b.up as next from s_up a left join s_up b on b.row = a.up")
-        con.execute("delete from s_far where next is null and row in (select row from s_top)")
-        left, before = intake.count("select count(*) from s_far where next is not null"), left
-    con.execute("insert into s_top select row, up, next is not null from s_far")
+# %% ../nbs/03_load.ipynb #1a7cd00b
+def tops(rows: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "For each of `rows` with its parent's row in `up`: the row reached by going up, and whether that lies on a cycle"
+    base, size = min(rows.min(), up.min()), int(max(rows.max(), up.max()) - min(rows.min(), up.min())) + 1
+    top, child = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64), np.zeros(size, bool)
+    top[rows - base], child[rows - base] = up - base, True
+    for _ in range(size.bit_length()): top = top[top]
+    return top[rows - base] + base, child[top[rows - base]]
 
-# %% ../nbs/03_load.ipynb #40598bbd
+def climb(intake: Intake) -> None:
+    "Makes `s_top(row, top, lost)`: for each staged reply the row it reaches by going up (its own without a staged parent); `lost` if it goes round in a cycle"
+    link = frame_of(intake.con.sql("select row, coalesce(up, row) as up from s_link"))
+    top, lost = tops(link["row"].to_numpy(), link["up"].to_numpy()) if link.height else (np.zeros(0, np.int64), np.zeros(0, bool))
+    away = frame_of(intake.con.sql("select row from s_link where up is null"))["row"].to_numpy()
+    with intake.lab.lent(link.select("row").with_columns(top=pl.Series(top), lost=pl.Series(lost & ~np.isin(top, away)))) as path:
+        intake.stage("top", "select * from read_parquet($path)", path=path)
+
+# %% ../nbs/03_load.ipynb #266d5419
+@contextmanager
+def one_writer(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    "A single engine thread inside the block"
+    threads = con.execute("select current_setting('threads')").fetchall()[0][0]
+    con.execute("set threads = 1")
+    try: yield
+    finally: con.execute(f"set threads = {int(threads)}")
+
+# %% ../nbs/03_load.ipynb #b092a607
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
     have, known = intake.columns(), intake.count("select count(*) from s_known")
     thread = "s.conversation_key" if "conversation_key" in have else "case when s.reply_to_key is null then s.post_key else t.thread end"
-    top = "left join s_tie t on t.row = s.rowid"
     to = "coalesce(s.reply_to_account, t.to_key)" if "reply_to_account" in have else "t.to_key"
     if "conversation_key" not in have: climb(intake)
-    intake.stage("tie", "select row, to_key from s_link" if "conversation_key" in have else """
-        select l.row, l.to_key, case when t.lost then null when a.row is null then p.post_key else coalesce(a.thread, p.reply_to_key) end as thread
-        from s_link l join s_top t on t.row = l.row join s_post p on p.rowid = t.top left join s_link a on a.row = t.top""")
+    intake.stage("tie", "select row, to_key from s_link" if "conversation_key" in have else f"""
+        with root as (select s._row as row, coalesce(l.thread, s.reply_to_key, s.post_key) as thread from s_post s left join s_link l on l.row = s._row where l.up is null)
+        select l.row, l.to_key, case when not t.lost then r.thread end as thread
+        from s_link l join s_top t on t.row = l.row left join root r on r.row = t.top""")
     fixed = [f"'{value}' as {quoted(name)}" for name, value in intake.constants.items()]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
-    return intake.con.execute(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, ? as load_id
-        from s_post s {top} {"where s.rowid not in (select row from s_known)" if known else ""}""", [load_id]).fetchall()[0][0]
+    with one_writer(intake.con): return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
+        from s_post s left join s_tie t on t.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id)
 
 # %% ../nbs/03_load.ipynb #ec921ded
 def adopt(intake: Intake, load_id: str) -> None:
@@ -333,19 +354,19 @@ def adopt(intake: Intake, load_id: str) -> None:
     intake.con.execute(f"""update post set conversation_key = n.conversation_key from ({new}) n
         where post.conversation_key = n.post_key and n.conversation_key <> n.post_key and post.post_key <> n.post_key""", {"load_id": load_id})
 
-# %% ../nbs/03_load.ipynb #ea726aa6
+# %% ../nbs/03_load.ipynb #5e5fc6e6
 def insert_accounts(intake: Intake) -> None:
     "Stores accounts that are new, and names those that were placeholders"
     con, given = intake.con, intake.columns("account")
     if given:
         sets = ", ".join(f"{c} = s.{c}" for c in given if c != "account_key")
         con.execute(f"update account set {sets}, placeholder = false from s_account s where account.account_key = s.account_key")
-        con.execute("insert into account by name select distinct on (account_key) s.*, false as placeholder, s.account_key as person_key from s_account s "
-                    "anti join account a on a.account_key = s.account_key order by account_key")
+        con.execute("insert into account by name select s.*, false as placeholder, s.account_key as person_key from s_account s "
+                    "where not exists (select 1 from account a where a.account_key = s.account_key)")
     acts = "union select actor_key from s_interaction union select target_key from s_interaction" if intake.columns("interaction") else ""
     con.execute(f"""insert into account by name
         select account_key, ? as platform, split_part(account_key, ':', 2) as handle, 'unknown' as kind, true as placeholder, account_key as person_key
-        from (select author_key as account_key from s_post union select reply_to_account from post where load_id = (select max(load_id) from s_load) {acts}) n
+        from ({"select author_key as account_key from s_post union " if not given else ""}select reply_to_account as account_key from post where load_id = (select max(load_id) from s_load) {acts}) n
         where account_key is not null and not exists (select 1 from account a where a.account_key = n.account_key)""", [intake.platform])
 
 # %% ../nbs/03_load.ipynb #e986efbe
@@ -398,8 +419,8 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #e16ca07d
-STAGING = ("raw", "pointer", "voice", "called", "silent", "post", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "up", "far", "top", "tie", "load")
+# %% ../nbs/03_load.ipynb #5822a9b0
+STAGING = ("raw", "pointer", "voice", "called", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
 def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | None, exported_at: datetime | None, advance: Callable) -> dict[str, Any]:
@@ -408,7 +429,7 @@ def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | N
     seen = lab.sql("select * from load where sha256 = $sha and source = $source and coalesce(member, '') = $root", sha=sha, source=reader.name, root=root).to_dicts()
     if seen: return seen[0] | dict.fromkeys(COUNTS, 0) | {"read": (n := seen[0]["read"] - seen[0]["rejected"]), "same": n, "status": "already loaded"}
     load_id = f"{lab.sql('select count(*) from load').row(0)[0] + 1:06}"
-    for name in STAGING: lab.con.execute(f"drop table if exists {quoted('s_' + name)}")
+    unstage(lab)
     with tempfile.TemporaryDirectory(dir=spill(lab)) as temp:
         intake = Intake(lab, bundle, root, lab.con, Path(temp), exported_at=exported_at)
         intake.stage("reject", "select * exclude (load_id, replayed_at) from reject limit 0")
@@ -419,6 +440,10 @@ def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | N
     row |= {"started_at": started, "finished_at": now(), "status": "partial" if row["rejected"] else "complete"}
     finish(lab, intake, row)
     return row
+
+def unstage(lab: Lab) -> None:
+    "Drops the staging tables"
+    lab.con.execute("drop view if exists s_post; " + "; ".join(f"drop table if exists {quoted('s_' + name)}" for name in STAGING))
 
 def now() -> datetime: return datetime.now(timezone.utc).replace(tzinfo=None)
 def spill(lab: Lab) -> str:
@@ -446,7 +471,7 @@ def merge(intake: Intake, load_id: str, scope: str | None) -> dict[str, Any]:
     return counts | {"scope": scope or intake.scope, "owner_key": intake.owner_key, "exported_at": intake.exported_at, "declared": intake.declared,
                      "covers_from": first, "covers_to": end, "notes": "\n".join(intake.notes)}
 
-# %% ../nbs/03_load.ipynb #5c01ffc2
+# %% ../nbs/03_load.ipynb #81f2e34c
 def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
     "Writes the load's own row and what it watched, and runs what other pages do after a load (finding signals, say)"
     names = [n for n in row if n in TABLES["load"]]
@@ -454,7 +479,7 @@ def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
     places = [(row["load_id"], intake.platform, key, name, True) for key, name in intake.places] or [(row["load_id"], intake.platform, None, None, False)]
     lab.con.executemany("insert into coverage values (?, ?, ?, ?, ?)", places)
     for after in AFTER_LOAD: after(lab, row["load_id"])
-    for name in STAGING: lab.con.execute(f"drop table if exists {quoted('s_' + name)}")
+    unstage(lab)
     if intake.declared is not None and intake.declared != row["read"]:
         intake.notes.append(f"the export says it holds {intake.declared:,} records, {row['read']:,} were found")
     for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=5)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTEGRITY', 'FACTS', 'half_of_memory', 'settings', 'translated', 'clear_errors', 'connect', 'Lab', 'is_new',
-           'open_store', 'close', 'check_version', 'sql', 'transaction', 'lent', 'resolve', 'roles', 'read_roles',
-           'valid_roles', 'check', 'answers']
+           'open_store', 'close', 'check_version', 'sql', 'transaction', 'lent', 'pinned', 'resolve', 'roles',
+           'read_roles', 'valid_roles', 'check', 'answers']
 
 # %% ../nbs/02_store.ipynb #31394bbf
 import os, re, shutil, tempfile, threading, time
@@ -28,12 +28,11 @@ def half_of_memory() -> str:
     except (AttributeError, ValueError, OSError): total = 4 << 30
     return f"{total // 2 // 2**20}MiB"
 
-# %% ../nbs/02_store.ipynb #bf6b8c34
-def settings(spill: str, memory_limit: str | None = None, read_only: bool = False) -> dict[str, str]:
+# %% ../nbs/02_store.ipynb #e501e4a9
+def settings(spill: str, memory_limit: str | None = None) -> dict[str, str]:
     "The configuration of every connection; `spill` is the directory for what does not fit in memory"
-    shared = {"memory_limit": memory_limit or half_of_memory(), "temp_directory": spill, "autoinstall_known_extensions": "false",
+    return {"memory_limit": memory_limit or half_of_memory(), "temp_directory": spill, "autoinstall_known_extensions": "false",
               "autoload_known_extensions": "false", "python_enable_replacements": "false"}
-    return shared | ({"enable_external_access": "false"} if read_only else {})
 
 # %% ../nbs/02_store.ipynb #f599cb4c
 def translated(error: duckdb.Error, path: str) -> TrustlabError | None:
@@ -61,15 +60,16 @@ def clear_errors(path: str) -> Iterator[None]:
         if ours is None: raise
         raise ours from None
 
-# %% ../nbs/02_store.ipynb #6bc58464
+# %% ../nbs/02_store.ipynb #9348e13b
 def connect(path: str, spill: str, memory_limit: str | None, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
     "A connection to the store at `path`; while another process holds it, tries again for `wait` seconds, then raises `StoreLocked`"
     until = time.monotonic() + wait
     while True:
         try:
             with clear_errors(path):
-                con = duckdb.connect(path, read_only=read_only, config=settings(spill, memory_limit, read_only))
+                con = duckdb.connect(path, read_only=read_only, config=settings(spill, memory_limit))
                 con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
+                if read_only: con.execute("set enable_external_access = false; set lock_configuration = true")
                 return con
         except StoreLocked:
             if time.monotonic() >= until: raise
@@ -103,7 +103,7 @@ def is_new(path: str, read_only: bool) -> bool:
         raise InvalidParameter(f"{path}: no store there{'' if read_only else ', and no folder to create it in'}; create one with `trustlab load {file.name} EXPORT`.")
     return not file.exists()
 
-# %% ../nbs/02_store.ipynb #0ea5f5aa
+# %% ../nbs/02_store.ipynb #780078f1
 def open_store(self: Lab) -> Lab:
     "Opens the store again after `close`; a new one gets its tables"
     if self.con: return self
@@ -115,7 +115,6 @@ def open_store(self: Lab) -> Lab:
         else: check_version(self.con, self.path)
     except BaseException: self.close(); raise
     if new and self.path != ":memory:": os.chmod(self.path, 0o600)
-    if self.read_only: self.con.execute("set lock_configuration = true")
     return self
 
 def close(self: Lab) -> None:
@@ -176,6 +175,17 @@ def lent(self: Lab, frame: pl.DataFrame) -> Iterator[str]:
         yield file.name
 
 Lab.lent = lent
+
+# %% ../nbs/02_store.ipynb #0aaf025c
+@contextmanager
+def pinned(self: Lab, view: str) -> Iterator[None]:
+    "Inside the block the view stands ready as the temporary table `<view>_now`"
+    name = schema.quoted(choose("view", view, schema.VIEWS) + "_now")
+    with clear_errors(self.path): self.con.execute(f"create or replace temp table {name} as select * from {schema.quoted(view)}")
+    try: yield
+    finally: self.con.execute(f"drop table if exists {name}")
+
+Lab.pinned = pinned
 
 # %% ../nbs/02_store.ipynb #b5f8ddab
 def resolve(self: Lab, names: pl.Series, platform: str | None = None) -> pl.DataFrame:

@@ -1,2 +1,2 @@
 """One module a format; importing this package puts every reader in the registry."""
-from trustlab.sources import twcs
+from trustlab.sources import mastodon, slack, twcs

@@ -1,0 +1,410 @@
+"""The command line as a shell sees it: each command, each exit code, what goes to which stream, and what is left behind."""
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import nbformat
+import polars as pl
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from trustlab.cli import EXITS, FORMATS, MEASURES, app, function_of
+from trustlab.core import Measure
+from trustlab.store import Lab
+
+COMMANDS = ["load", "roles", "measure", "report", "check", "sources", "rejects", "demo"]
+START = [sys.executable, "-c", "import sys; sys.argv[0] = 'trustlab'; from trustlab.cli import main; main()"]
+HEAD = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n"
+
+
+def fine(ran, code=0):
+    "The run, after what holds for all: its code, no traceback, no noise; a failure is one paragraph"
+    assert ran.code == code, f"exit {ran.code}\n{ran.out}\n{ran.err}"
+    assert not re.search("Traceback|nanobind|Exception ignored|This is a fault", ran.err + ran.out), ran.err
+    if code not in (0, 3):
+        assert ran.out == "" and ran.err.strip(), "a failure speaks on standard error alone"
+        assert len([line for line in ran.err.splitlines() if not line.startswith("warning: ")]) == 1, ran.err
+    return ran
+
+
+@pytest.fixture(scope="module")
+def ten(root, tmp_path_factory):
+    "A folder with the ten rows, and a store of them"
+    folder = tmp_path_factory.mktemp("ten")
+    (folder / "ten.csv").write_bytes((root / "data/expected/twcs-ten.csv").read_bytes())
+    with Lab(folder / "ten.duckdb") as lab: lab.load(folder / "ten.csv")
+    return folder
+
+
+@pytest.fixture
+def desk(ten, tmp_path):
+    "A fresh copy of that folder"
+    for file in ten.iterdir(): (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def demo(cli, tmp_path_factory):
+    "What `trustlab demo demo` leaves in an empty folder, and its run"
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, fine(cli("demo", "demo", cwd=folder))
+
+
+def names(folder): return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+def mode(path): return stat.S_IMODE(path.stat().st_mode)
+
+
+# ---- the whole
+
+
+def test_help_lists_the_commands_and_every_code(cli):
+    shown = fine(cli("--help"))
+    assert re.findall(r"^  ([a-z]+)  ", shown.out.split("Commands:")[1].split("Exit codes:")[0], re.M) == COMMANDS
+    assert [int(code) for code in re.findall(r"^ +(\d+)  [a-z]", shown.out, re.M)] == sorted(EXITS) and "..." not in shown.out.split("Commands:")[1]
+    assert fine(cli()).out == shown.out and shown.err == ""
+
+
+def test_version_and_module(root, cli):
+    from importlib.metadata import version
+    assert fine(cli("--version")).out == f"trustlab {version('trustlab')}\n"
+    done = subprocess.run([sys.executable, "-m", "trustlab.cli", "--version"], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"trustlab {version('trustlab')}\n", "")
+
+
+def examples():
+    "The example of each help text, in the order of making: the demo first"
+    found = [line.strip() for command in app.registered_commands for line in command.callback.__doc__.splitlines() if line.strip().startswith("trustlab ")]
+    return sorted(found, key=lambda line: line.split()[1] != "demo")
+
+
+def test_every_command_has_one_example(): assert sorted(line.split()[1] for line in examples()) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("line", [line for line in examples() if not line.startswith("trustlab demo")])
+def test_examples_work_as_they_stand(line, cli, demo):
+    assert line in " ".join(cli(line.split()[1], "--help").out.split())
+    fine(cli(*shlex.split(line)[1:], cwd=demo[0]))
+
+
+def test_demo_leaves_a_store_and_a_report(demo):
+    folder, ran = demo
+    store, page = ran.out.splitlines()[-2:]
+    assert [str(p.relative_to(folder)) for p in folder.rglob("*.duckdb")] == [store] == ["demo/town.duckdb"]
+    assert (folder / page).is_file() and "BirchAir" in (folder / page).read_text(encoding="utf-8")
+    assert mode(folder / page) == mode(folder / store) == mode(folder / "demo/town/twcs.csv") == 0o600 and mode(folder / "demo") == mode(folder / "demo/town") == 0o700
+
+
+def test_demo_again_adds_nothing(cli, demo):
+    folder, first = demo
+    with Lab(folder / "demo/town.duckdb", read_only=True) as lab: before = lab.check().filter(pl.col("part") == "holds")
+    again = fine(cli("demo", "demo", cwd=folder))
+    assert again.out.count("already loaded") == 3 and again.out.splitlines()[-1] == first.out.splitlines()[-1]
+    with Lab(folder / "demo/town.duckdb", read_only=True) as lab: assert lab.check().filter(pl.col("part") == "holds").equals(before)
+
+
+# ---- load, roles, rejects, check, sources
+
+
+def test_load_prints_receipts(cli, tmp_path, desk):
+    ran = fine(cli("load", "new.duckdb", "ten.csv", cwd=desk))
+    assert "10 read, 10 stored" in ran.out and ran.err == "" and mode(desk / "new.duckdb") == 0o600
+    said = json.loads(fine(cli("load", "new.duckdb", "ten.csv", "--json", cwd=desk)).out)
+    assert said.keys() == {"loads"} and len(said["loads"]) == 1
+    row = said["loads"][0]
+    assert {"load_id", "source", "path", "member", "scope", "read", "stored", "changed", "same", "duplicate", "rejected"} <= row.keys()
+    assert (row["source"], row["read"], row["stored"], row["same"], row["covers_to"]) == ("twcs", 10, 0, 10, "2024-03-18T13:30:00")
+
+
+def test_load_takes_its_options(cli, desk):
+    fine(cli("load", "new.duckdb", "ten.csv", "--source", "twcs", "--brand", "ElmBooks", "--brand", "@elmbooks", "--scope", "answered", "--exported-at", "2024-04-01T02:00:00+02:00", cwd=desk))
+    with Lab(desk / "new.duckdb", read_only=True) as lab:
+        assert lab.sql("select scope, cast(exported_at as varchar) from load").rows() == [("answered", "2024-04-01 00:00:00")]
+        assert lab.sql("select account_key, role, brand from role where basis = 'declared'").rows() == [("twcs:ElmBooks", "brand", "ElmBooks")]
+
+
+def test_rejects_show_place_reason_and_text_that_cannot_act(cli, desk):
+    rows = b'11,105,True,soon,"@ElmBooks \x1b[2Jhello\nthere",,\n12,106,True,Mon Mar 18 12:00:00 +0000 2024,fine,,\n13,107,maybe,Mon Mar 18 12:00:00 +0000 2024,' + b"x" * 200 + b",,\n14,108,True,caf\xe9,,,\n"
+    whole = (desk / "ten.csv").read_bytes()
+    (desk / "bad.csv").write_bytes(whole + rows)
+    ran = fine(cli("load", "bad.duckdb", "bad.csv", cwd=desk), 3)
+    assert "11 stored, 3 rejected" in ran.out and "3 of 14 records could not be read" in ran.err
+    listed = fine(cli("rejects", "bad.duckdb", cwd=desk))
+    line, at = whole.count(b"\n") + 1, len(whole)
+    assert f"bad.csv:line {line} (byte {at}): bad_time: " in listed.out and "\x1b" not in listed.out and r"\x1b[2Jhello\nthere" in listed.out
+    assert "\\xe9" in listed.out and "x" * 81 not in listed.out and listed.err == "" and "\n1 bad_inbound\n" in listed.out
+    said = json.loads(fine(cli("rejects", "bad.duckdb", "--json", cwd=desk)).out)
+    assert sum(said["counts"].values()) == len(said["rejects"]) == 3 and said["counts"]["bad_inbound"] == 1
+    assert said["rejects"][0].keys() == {"load_id", "file", "member", "record", "line", "byte_offset", "code", "field", "reason", "raw"}
+    assert [r["line"] for r in said["rejects"]] == [line, line + 3, line + 4] and all(len(r["raw"]) <= 4 * 80 for r in said["rejects"])
+    assert fine(cli("load", "bad.duckdb", "bad.csv", cwd=desk)).out.count("already loaded") == 1, "what was rejected once is not rejected again"
+    assert fine(cli("rejects", "ten.duckdb", cwd=desk)).out == "no record was rejected\n" and json.loads(cli("rejects", "ten.duckdb", "--json", cwd=desk).out) == {"counts": {}, "rejects": []}
+
+
+def test_roles_are_declared(cli, desk):
+    (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n103,staff,Elm\n")
+    ran = fine(cli("roles", "ten.duckdb", "roles.csv", cwd=desk))
+    assert ran.out == "" and ran.err == "2 roles declared.\n"
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from role where basis = 'declared'")["n"][0] == 2
+
+
+def test_check_and_sources(cli, ten):
+    checks = json.loads(fine(cli("check", "ten.duckdb", "--json", cwd=ten)).out)["checks"]
+    assert {"part": "holds", "what": "posts", "n": 10, "says": ""} in checks and checks[0].keys() == {"part", "what", "n", "says"}
+    assert re.search(r"holds +posts +10", fine(cli("check", "ten.duckdb", cwd=ten)).out)
+    known = json.loads(fine(cli("sources", "--json")).out)["sources"]
+    assert {"twcs", "slack", "mastodon"} <= {row["source"] for row in known} and all(row["reads"] for row in known)
+    assert all(row["source"] in fine(cli("sources")).out for row in known)
+
+
+# ---- measure
+
+
+SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")}}
+
+
+def asked(name): return [part for key, value in SETTINGS[name].items() for part in ("--set", f"{key}={value if isinstance(value, str) else ','.join(value)}")]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_json_is_what_python_says(name, cli, ten):
+    ran = fine(cli("measure", name, "ten.duckdb", *asked(name), "--format", "json", cwd=ten))
+    said = json.loads(ran.out)
+    assert list(said) == ["measure", "params", "card", "rows", "notes"] and said["measure"] == name
+    with Lab(ten / "ten.duckdb", read_only=True) as lab: result = function_of(name)(lab, **SETTINGS[name])
+    frame = result.frame if isinstance(result, Measure) else result
+    if isinstance(result, Measure): assert said == json.loads(json.dumps(result.to_dict()))
+    assert [list(row) for row in said["rows"]] == [frame.columns] * frame.height and frame.height
+    for row, other in zip(said["rows"], frame.iter_rows(named=True)):
+        for column, value in other.items(): assert row[column] == (value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def test_the_ten_rows_have_the_answers_worked_by_hand(root, cli, ten):
+    want = json.loads((root / "data/expected/twcs-ten.json").read_text())
+    [row] = json.loads(cli("measure", "acknowledgement", "ten.duckdb", "--format", "json", cwd=ten).out)["rows"]
+    for key in ("n", "acknowledged", "pending", "response_rate", "ack_15m", "ack_1h", "ack_24h", "ack_7d", "median_seconds"): assert row[key] == pytest.approx(want["acknowledgement"][key])
+    [row] = json.loads(cli("measure", "reciprocity", "ten.duckdb", "--format", "json", cwd=ten).out)["rows"]
+    for key, value in want["reciprocity"].items():
+        if key != "window": assert row[key] == pytest.approx(value), key
+
+
+def test_brand_may_be_repeated_and_set_may_not(cli, demo):
+    store = demo[0] / "demo/town.duckdb"
+    said = json.loads(fine(cli("measure", "acknowledgement", store, "--set", "by=brand", "--brand", "BirchAir", "--brand", "CedarBank", "--format", "json")).out)
+    assert [row["brand"] for row in said["rows"]] == ["BirchAir", "CedarBank"]
+    assert "given once" in fine(cli("measure", "acknowledgement", store, "--set", "by=brand", "--set", "by=week"), 2).err
+    assert "given once" in fine(cli("measure", "acknowledgement", store, "--set", "brand=BirchAir", "--brand", "CedarBank"), 2).err
+
+
+def test_every_format(cli, desk):
+    common = ("measure", "acknowledgement", "ten.duckdb", "--set", "by=week")
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: result = function_of("acknowledgement")(lab, by="week")
+    table = fine(cli(*common, cwd=desk)).out
+    assert table.startswith(result.card.name) and f"formula: {result.card.formula}" in table and "2024-03-04" in table and "(" in table
+    rows = list(csv.DictReader(io.StringIO(fine(cli(*common, "--format", "csv", cwd=desk)).out)))
+    assert [float(row["response_rate"]) for row in rows] == result.frame["response_rate"].to_list() and rows[0]["week"] == "2024-03-04"
+    for form in FORMATS:
+        ran = fine(cli(*common, "--format", form, "--out", f"result.{form}", cwd=desk))
+        assert ran.out == "" and ran.err.endswith(f"wrote result.{form}\n") and mode(desk / f"result.{form}") == 0o600
+    assert pl.read_parquet(desk / "result.parquet").equals(result.frame) and json.loads((desk / "result.json").read_text())["rows"] == result.to_dict()["rows"]
+    page = (desk / "result.html").read_text(encoding="utf-8")
+    assert "Content-Security-Policy" in page and result.card.formula.split("=")[0].strip() in page and not re.search(r'(?:src|href)="https?:', page) and len(page) > 3_000_000
+    fine(cli(*common, "--out", "by-ending.csv", cwd=desk))
+    assert (desk / "by-ending.csv").read_text() == (desk / "result.csv").read_text()
+
+
+def test_csv_cells_are_no_formulas(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEAD + '1,101,True,Mon Mar 04 10:00:00 +0000 2024,help @acme,2,\n2,"=cmd|calc",False,Mon Mar 04 10:30:00 +0000 2024,hello,,1\n')
+    fine(cli("load", "x.duckdb", "x.csv", cwd=tmp_path))
+    ran = fine(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", "--format", "csv", cwd=tmp_path))
+    assert [row["brand"] for row in csv.DictReader(io.StringIO(ran.out))] == ["'=cmd|calc"]
+    said = json.loads(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", "--format", "json", cwd=tmp_path).out)
+    assert said["rows"][0]["brand"] == "=cmd|calc"
+
+
+def test_names_from_an_export_cannot_drive_the_terminal(cli, tmp_path):
+    (tmp_path / "x.csv").write_text(HEAD + '1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,2,\n2,"[red]\x1b[2Jacme",False,Mon Mar 04 10:30:00 +0000 2024,hello,,1\n')
+    fine(cli("load", "x.duckdb", "x.csv", cwd=tmp_path))
+    shown = fine(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", cwd=tmp_path))
+    refused = fine(cli("measure", "acknowledgement", "x.duckdb", "--brand", "acme", cwd=tmp_path), 2)
+    assert "[red]" in shown.out and "[red]" in refused.err and "\x1b" not in shown.out + refused.err
+
+
+def test_warnings_go_to_standard_error(cli, desk):
+    fine(cli("load", "new.duckdb", "ten.csv", "--scope", "answered", cwd=desk))
+    ran = fine(cli("measure", "acknowledgement", "new.duckdb", "--format", "json", cwd=desk))
+    assert json.loads(ran.out)["rows"] and ran.err and all(line.startswith("warning: ") for line in ran.err.splitlines())
+
+
+# ---- report
+
+
+def notebook(path, *cells, **defaults):
+    first = new_code_cell("\n".join(f"{k} = {v!r}" for k, v in ({"store": ""} | defaults).items()), metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)]), path)
+
+
+def test_report_prints_its_path_last_and_reads_parameters_by_kind(cli, desk):
+    notebook(desk / "mine.ipynb", "print('got', brand, weeks, within, wide)", brand=None, weeks=12, within=["1h"], wide=False)
+    ran = fine(cli("report", "ten.duckdb", "--notebook", "mine.ipynb", "--out", "pages", "--set", "brand=42", "--set", "weeks=4", "--set", "within=1h,7d", "--set", "wide=true", cwd=desk))
+    assert (desk / ran.out.splitlines()[-1]).resolve() == (desk / "pages/mine.html").resolve() and ran.err == ""
+    assert "got 42 4 [&#39;1h&#39;, &#39;7d&#39;] True" in (desk / "pages/mine.html").read_text().replace("'", "&#39;") and mode(desk / "pages") == 0o700
+
+
+def test_report_7_leaves_the_last_good_page(cli, desk):
+    notebook(desk / "mine.ipynb", "1 / 0")
+    (desk / "mine.html").write_text("the last good page")
+    ran = fine(cli("report", "ten.duckdb", "--notebook", "mine.ipynb", "--out", ".", cwd=desk), 7)
+    assert "ZeroDivisionError" in ran.err and (desk / "mine.html").read_text() == "the last good page"
+
+
+# ---- what is refused, by exit code
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("lod ten.duckdb ten.csv", "No such command 'lod'"), ("load", "Missing argument 'STORE'"), ("load ten.duckdb", "Missing argument"), ("check ten.duckdb --quick", "--quick"),
+    ("load ten.duckdb ten.csv --source twitter", "source must be one of"), ("load ten.duckdb ten.csv --scope all", "scope must be one of"), ("load ten.duckdb ten.csv --exported-at soon", "exported_at must be a time"),
+    ("load new.duckdb ten.csv --brand ElmBook", "ElmBooks"), ("load nowhere/new.duckdb ten.csv", "no folder"), ("roles ten.duckdb ten.csv", "columns must be"),
+    ("measure aknowledgement ten.duckdb", "measure must be one of acknowledgement"), ("measure acknowledgement ten.duckdb --set withn=1h", "within"), ("measure acknowledgement ten.duckdb --set by", "key=value"),
+    ("measure acknowledgement ten.duckdb --set by=colour", "by must be one of"), ("measure acknowledgement ten.duckdb --set within=soon", "within must be"), ("measure acknowledgement ten.duckdb --brand ElmBook", "ElmBooks"),
+    ("measure worklist ten.duckdb --brand ElmBook", "ElmBooks"), ("measure reciprocity ten.duckdb --set lab=1", "parameter must be one of"), ("measure acknowledgement ten.duckdb --format xml", "--format must be one of"),
+    ("measure acknowledgement ten.duckdb --format parquet", "--out"), ("measure acknowledgement ten.duckdb --out nowhere/x.csv", "--out must name"), ("measure acknowledgement ten.duckdb --out .", "--out must name"),
+    ("report ten.duckdb", "--out"), ("report ten.duckdb --out pages --notebook montly", "weekly"), ("report ten.duckdb --out pages --set weks=3", "weeks"), ("report ten.duckdb --out pages --set weeks=few", "weeks must be a number"),
+    ("report ten.duckdb --out pages --set store=x", "parameter must be one of"),
+])
+def test_wrong_usage_is_2(line, says, cli, desk):
+    before = {name: (desk / name).read_bytes() for name in names(desk)}
+    assert says in fine(cli(*line.split(), cwd=desk), 2).err
+    assert {name: (desk / name).read_bytes() for name in names(desk)} == before
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("load new.duckdb tenn.csv", "ten.csv"), ("load ten.duckdb tenn.csv", "no such file"), ("load new.duckdb notes.bin", "no reader recognises"), ("load new.duckdb ten.csv notes.bin", "no reader recognises"),
+    ("load new.duckdb empty.csv", "empty"), ("load new.duckdb cut.zip", "cut.zip"), ("load new.duckdb header.csv", "header.csv"), ("load new.duckdb some.csv", "author_id"),
+    ("roles ten.duckdb roles.csv", "no such file"), ("roles tenn.duckdb ten.csv", "no store there"),
+    ("measure acknowledgement tenn.duckdb", "no store there"), ("report tenn.duckdb --out pages", "no store there"), ("check tenn.duckdb", "ten.duckdb"), ("rejects tenn.duckdb", "no store there"),
+])
+def test_refused_input_is_4_and_leaves_nothing(line, says, cli, desk):
+    (desk / "notes.bin").write_bytes(b"\x00\x01 not an export")
+    (desk / "empty.csv").touch()
+    (desk / "cut.zip").write_bytes(b"PK\x03\x04 cut")
+    (desk / "header.csv").write_text(HEAD)
+    (desk / "some.csv").write_text(HEAD.replace("author_id", "author") + "1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,2,\n")
+    before = {name: (desk / name).read_bytes() for name in names(desk)}
+    assert says in fine(cli(*line.split(), cwd=desk), 4).err
+    assert {name: (desk / name).read_bytes() for name in names(desk)} == before
+
+
+def test_a_question_that_the_store_cannot_answer_is_4(cli, tmp_path):
+    with Lab(tmp_path / "bare.duckdb"): pass
+    fine(cli("measure", "acknowledgement", "bare.duckdb", cwd=tmp_path), 4)
+
+
+def test_an_export_refused_after_another_says_so(cli, desk):
+    (desk / "some.csv").write_text(HEAD.replace("author_id", "author") + "1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,2,\n")
+    ran = cli("load", "new.duckdb", "ten.csv", "some.csv", cwd=desk)
+    assert ran.code == 4 and ran.err.startswith("1 of the exports of this call were stored before") and "author_id" in ran.err
+    assert '"n": 10' in cli("check", "new.duckdb", "--json", cwd=desk).out
+
+
+@pytest.mark.parametrize("line", ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages"])
+def test_a_store_that_another_process_holds_is_5(line, cli, desk):
+    (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n")
+    with subprocess.Popen([sys.executable, "-c", "from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        ran = cli(*line.split(), cwd=desk)
+        holder.communicate("\n")
+    assert str(holder.pid) in fine(ran, 5).err and (desk / "ten.duckdb").is_file()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "empty", "stranger", "version", "cut"])
+@pytest.mark.parametrize("line", ["load bad.duckdb ten.csv", "measure acknowledgement bad.duckdb", "report bad.duckdb --out pages"])
+def test_a_damaged_store_is_6_and_stays_as_it_is(damage, line, cli, desk):
+    bad = desk / "bad.duckdb"
+    if damage == "garbage": bad.write_bytes(b"not a store" * 1000)
+    elif damage == "empty": bad.touch()
+    elif damage == "stranger": subprocess.run([sys.executable, "-c", "import duckdb; duckdb.connect('bad.duckdb').close()"], cwd=desk, check=True)
+    elif damage == "cut": bad.write_bytes((desk / "ten.duckdb").read_bytes()[:20_000])
+    else:
+        with Lab(bad) as lab: lab.con.execute("update meta set value = '0' where key = 'schema_version'")
+    before = bad.read_bytes()
+    assert "bad.duckdb" in fine(cli(*line.split(), cwd=desk), 6).err and bad.read_bytes() == before
+
+
+def test_a_full_disk_is_6(desk):
+    code = "import errno, os, sys; os.replace = lambda *a: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'No space left on device', 'x.csv')); from trustlab.cli import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "measure", "worklist", "ten.duckdb", "--out", "x.csv"], cwd=desk, capture_output=True, text=True)
+    assert done.returncode == 6 and "x.csv: No space left on device." in done.stderr and names(desk) == {"ten.csv", "ten.duckdb"}
+
+
+# ---- interrupts and pipes
+
+
+def big(path, rows=400_000):
+    line = "{0},{1},True,Mon Mar 04 10:00:00 +0000 2024,@acme please help with order number {0} that never came,,\n"
+    path.write_text(HEAD + "".join(line.format(i, 100 + i % 5000) for i in range(1, rows + 1)))
+
+
+@pytest.mark.parametrize("patience", [0.1, 0.6, 1.2])
+@pytest.mark.parametrize("store", ["ten.duckdb", "new.duckdb"])
+def test_an_interrupt_during_a_load_is_130_and_changes_nothing(store, patience, desk, cli):
+    big(desk / "big.csv")
+    with subprocess.Popen([*START, "load", store, "big.csv"], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
+        until = time.monotonic() + 60
+        while not (desk / f"{store}.spill").exists() and load.poll() is None and time.monotonic() < until: time.sleep(0.01)
+        time.sleep(patience)
+        load.send_signal(signal.SIGINT)
+        out, err = load.communicate(timeout=60)
+    assert (load.returncode, out, err) == (130, "", "interrupted; nothing was changed.\n")
+    assert names(desk) == {"ten.csv", "ten.duckdb", "big.csv"}
+    assert '"n": 10' in cli("check", "ten.duckdb", "--json", cwd=desk).out
+
+
+def test_an_interrupt_during_a_report_is_130_and_leaves_the_page(desk):
+    notebook(desk / "slow.ipynb", "open(place, 'w').close()\nimport time; time.sleep(60)", place=str(desk / "started"))
+    (desk / "slow.html").write_text("the last good page")
+    with subprocess.Popen([*START, "report", "ten.duckdb", "--notebook", "slow.ipynb", "--out", "."], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as report:
+        until = time.monotonic() + 60
+        while not (desk / "started").exists() and time.monotonic() < until: time.sleep(0.05)
+        report.send_signal(signal.SIGINT)
+        out, err = report.communicate(timeout=30)
+    assert (report.returncode, out, err) == (130, "", "interrupted; nothing was changed.\n") and (desk / "slow.html").read_text() == "the last good page"
+
+
+@pytest.mark.parametrize("line", ["check ten.duckdb", "measure acknowledgement ten.duckdb --format json", "load ten.duckdb ten.csv --json", "sources", "--help"])
+def test_a_reader_that_leaves_early_is_no_error(line, ten):
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run([*START, *line.split()], cwd=ten, stdout=written, stderr=subprocess.PIPE, text=True)
+    os.close(written)
+    assert done.returncode == 0 and all(text.startswith("warning: ") for text in done.stderr.splitlines()), done.stderr
+
+
+def test_output_that_the_terminal_cannot_spell_is_no_error(cli, ten):
+    fine(cli("sources", PYTHONIOENCODING="ascii"))
+    fine(cli("measure", "acknowledgement", "ten.duckdb", cwd=ten, PYTHONIOENCODING="ascii"))
+
+
+# ---- in a terminal
+
+
+def test_a_terminal_gets_a_table_no_wider_than_itself(ten):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "COLUMNS": "70", "TERM": "xterm"}
+    with subprocess.Popen([*START, "measure", "acknowledgement", "ten.duckdb", "--set", "by=week"], cwd=ten, env=env, stdout=theirs, stderr=subprocess.DEVNULL) as shown:
+        os.close(theirs)
+        text = b""
+        try:
+            while piece := os.read(ours, 65536): text += piece
+        except OSError: pass
+    os.close(ours)
+    table = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).split("note:")[0]
+    assert shown.returncode == 0 and "2024-03-04" in table and max(map(len, table.splitlines())) <= 70
