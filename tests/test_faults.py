@@ -1,5 +1,6 @@
 """What breaks: files, archives, processes, locks, memory. Nothing is lost without a word, and nothing half done stays."""
 import csv
+import gc
 import io
 import os
 import random
@@ -102,6 +103,16 @@ def test_an_unreadable_row_between_good_ones_never_yields_a_row(lab, tmp_path):
     kept = lab.sql("select raw, byte_offset, line from reject order by byte_offset").rows()
     assert [raw.rstrip(b"\n") for raw, _, _ in kept] == broken
     for raw, at, line in kept: assert path.read_bytes()[at:at + len(raw)] == raw and path.read_bytes()[:at].count(b"\n") == line - 1
+
+
+@pytest.mark.parametrize("extra", [",", ",,,"])
+def test_empty_columns_too_many_shift_no_reject(lab, tmp_path, extra):
+    rows = [tweet(1) + extra, tweet(2).replace("Mon Jan", "Mon Foo"), tweet(3), tweet(4).replace("Mon Jan", "Mon Bar") + extra, tweet(5)]
+    receipt = lab.load(file(tmp_path, table(*rows)))
+    raw = [r.decode().rstrip("\n") for r in lab.sql("select raw from reject order by byte_offset")["raw"]]
+    stored = lab.sql("select post_key from post order by post_key")["post_key"].to_list()
+    assert receipt.read == 5 and len(raw) + len(stored) == 5 and {rows[1], rows[3]} <= set(raw) and {"twcs:3", "twcs:5"} <= set(stored)
+    assert ("twcs:1" in stored) != (rows[0] in raw)
 
 
 FORMS = {"bom": "\ufeff".encode() + PLAIN.encode(), "utf-16": PLAIN.encode("utf-16"), "utf-16 be": b"\xfe\xff" + PLAIN.encode("utf-16-be"), "no last newline": PLAIN.rstrip("\n").encode(),
@@ -256,6 +267,24 @@ def test_two_members_of_one_name_are_not_one_in_silence(lab, tmp_path):
     assert receipt.read == 2 or any(issubclass(w.category, PartialExport) for w in said), "one of the two members was passed over without a word"
 
 
+@pytest.mark.parametrize("name", ["../slip.csv", "link.csv"])
+def test_a_member_that_is_not_taken_is_told(lab, tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as z:
+        info = zipfile.ZipInfo(name)
+        if name == "link.csv": info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        z.writestr(info, PLAIN)
+        z.writestr("fine.csv", PLAIN)
+    with pytest.warns(PartialExport, match=name.split("/")[-1]): lab.load(tmp_path / "w.zip")
+
+
+def test_no_file_stays_open(lab, tmp_path):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lab.load(zipped(tmp_path / "w.zip", {"t.csv": PLAIN}))
+        gc.collect()
+    assert not [str(w.message) for w in said if issubclass(w.category, ResourceWarning)]
+
+
 # ---- loads that meet
 
 def test_the_same_file_adds_nothing(lab, tmp_path):
@@ -345,7 +374,7 @@ def records(raw):
     return sum(any(c.strip() for c in row) for row in rows)
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(EDIT, min_size=1, max_size=4))
 @example([("put", SMALL.index(b"two"), ord('"'), 1)])
 @example([("add", SMALL.index(b"4,102"), ord('"'), 1)])

@@ -141,10 +141,10 @@ def test_values_are_bound_never_pasted(lab, value):
     assert lab.sql("select $x as x", x=value)["x"].to_list() == [value] and one(lab, "select count(*) from post") == 0
 
 
-@pytest.mark.parametrize("query", ["selec 1", "select * from nowhere", "select $missing", "select 'x'::int", "select 1; select", ""])
+@pytest.mark.parametrize("query", ["selec 1", "select * from nowhere", "select $missing", "select 'x'::int", "select 1; select"])
 def test_a_query_that_cannot_run_says_why(lab, query):
     with pytest.raises(InvalidParameter) as caught: lab.sql(query)
-    assert str(caught.value).startswith("query:") or not query
+    assert str(caught.value).startswith("query:")
     assert one(lab, "select 1") == 1
 
 

@@ -21,21 +21,22 @@ from .core import *
 from .intervals import wilson
 from .store import Lab
 
-# %% ../nbs/07_acknowledgement.ipynb #1693a86b
+# %% ../nbs/07_acknowledgement.ipynb #b64f2c21
 CALLS = """
 with call as (select * from inbound_now where eligible{only}),
 candidate as ({candidates}),
-reply as (
+looked as (
   select post_key, brand, min(case when readable then replied_at end) as answered_at, min(case when not readable then replied_at end) as private_at
   from candidate group by post_key, brand
 )
-select c.post_key, c.brand, c.author_key, c.arrived_at, c.conversation_key, c.container_key, c.platform, c.ends_at, r.answered_at, r.private_at
-from call c left join reply r on r.post_key = c.post_key and r.brand = c.brand
+select c.post_key, c.brand, c.author_key, c.arrived_at, c.conversation_key, c.container_key, c.platform, c.ends_at,
+       case when c.reply = 'plain' then least(c.first_at, coalesce(r.answered_at, c.first_at)) else r.answered_at end as answered_at, r.private_at
+from call c left join looked r on r.post_key = c.post_key and r.brand = c.brand
 """
 
 def calls(brands: bool) -> str:
     "The select of every eligible call with its first answer and its first private one; `$brand` limits it where `brands`"
-    return CALLS.format(candidates=schema.candidates("call"), only=" and list_contains($brand, brand)" if brands else "")
+    return CALLS.format(candidates=schema.candidates("call", "i.reply = 'look'"), only=" and list_contains($brand, brand)" if brands else "")
 
 # %% ../nbs/07_acknowledgement.ipynb #594cc4bc
 RUNS = """
@@ -104,7 +105,7 @@ def brands_of(lab: Lab, brand: str | Sequence[str] | None) -> list[str] | None:
         if name.lower().lstrip("@") not in lower: raise InvalidParameter(f"brand {name!r} is not in this store; near names: {near(name, known)}.")
     return [lower[name.lower().lstrip("@")] for name in wanted]
 
-# %% ../nbs/07_acknowledgement.ipynb #f9999c5d
+# %% ../nbs/07_acknowledgement.ipynb #f725f67a
 NEEDS = {
     "own": "This store holds one side only: the posts of the account it was exported from, not the posts of those who called it. An export with both sides would answer it: "
            "a help desk's tickets, a listening tool's export, a Slack workspace, or the platform's API.",
@@ -121,7 +122,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     if "answered" not in scopes: return []
     note = ("Part of this store is a collection that kept only conversations with an answer, so the rate is selected on the outcome: "
             "it says how soon the answered were answered, not how many are.")
-    warnings.warn(note, ScopeWarning, stacklevel=4)
+    warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
 # %% ../nbs/07_acknowledgement.ipynb #5bc20ed7
@@ -171,15 +172,15 @@ def coded(times: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, np.ndar
     keys = times.select(by).unique().sort(by, nulls_last=True)
     return keys, times.select(by).join(keys.with_row_index("code"), on=by, how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy().astype(np.int64)
 
-# %% ../nbs/07_acknowledgement.ipynb #a22c4017
+# %% ../nbs/07_acknowledgement.ipynb #816cf20d
 def summary(keys: pl.DataFrame, code: np.ndarray, times: pl.DataFrame, within: dict[str, float]) -> pl.DataFrame:
     "The measure's columns, one row per group of `keys`"
     seconds, cause = times["seconds"].to_numpy(), times["cause"].to_numpy()
     count = lambda mask: np.bincount(code[mask], minlength=keys.height)
     n, answered, waiting = np.bincount(code, minlength=keys.height), count(cause == 1), count(cause == 0)
     low, high = wilson(answered, n)
-    at = survival.at_horizons(code, seconds, cause, list(within.values()))
-    half = survival.quantile(code, seconds, cause)
+    sets = survival.grouped(code, seconds, cause)
+    at, half = survival.at_horizons(sets, horizons=list(within.values())), survival.quantile(sets)
     frame = keys.with_columns(n=pl.Series(n), acknowledged=pl.Series(answered), pending=pl.Series(waiting), response_rate=pl.Series(np.divide(answered, n, out=np.full(n.size, np.nan), where=n > 0)).fill_nan(None),
                               response_rate_low=pl.Series(low).fill_nan(None), response_rate_high=pl.Series(high).fill_nan(None))
     for label, horizon in within.items():
@@ -187,7 +188,7 @@ def summary(keys: pl.DataFrame, code: np.ndarray, times: pl.DataFrame, within: d
         frame = frame.with_columns(here["estimate"].alias(f"ack_{label}"), here["low"].alias(f"ack_{label}_low"), here["high"].alias(f"ack_{label}_high"))
     return frame.with_columns(half["value"].alias("median_seconds"), half["low"].alias("median_low"), half["high"].alias("median_high"))
 
-# %% ../nbs/07_acknowledgement.ipynb #641fcd72
+# %% ../nbs/07_acknowledgement.ipynb #7fdeb1fa
 def flagged(lab: Lab, frame: pl.DataFrame, tz: str) -> pl.DataFrame:
     "The frame with `partial`: whether the week had not ended where the store's sight ends"
     end = lab.sql("select cast(timezone($tz, timezone('UTC', max(ends_at))) as date) as d from horizon", tz=tz)["d"][0]
@@ -198,10 +199,10 @@ def small(frame: pl.DataFrame) -> list[str]:
     few = frame.filter(pl.col("n") < 30).height
     if not few: return []
     note = "fewer than 30 units: read the interval, not the rate" if frame.height == 1 else f"{few} of {frame.height} groups have fewer than 30 units: read their intervals, not their rates"
-    warnings.warn(note, SmallSample, stacklevel=4)
+    warnings.warn(note, SmallSample, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #f8a2915c
+# %% ../nbs/07_acknowledgement.ipynb #138d988f
 REASONS = {"answer_outside_export": "calls whose recorded answer lies outside the export", "by_staff": "posts by staff", "by_brand": "posts by brands",
            "by_partner": "posts by partners", "by_bot": "posts by bots", "author_unknown": "posts of deleted or unknown authors", "undated": "posts without a date",
            "internal": "internal notes", "share": "shared posts", "reply_cycle": "posts in a reply cycle", "one_side_only": "posts of one-sided exports"}
@@ -211,8 +212,9 @@ def left_out(lab: Lab, brands: list[str] | None) -> list[str]:
     only = " and list_contains($brand, i.brand)" if brands else ""
     params = {"brand": brands} if brands else {}
     rows = lab.sql(f"select why_not, count(*) as n from inbound_now i where not eligible{only} group by why_not order by n desc, why_not", **params).rows()
-    early = lab.sql(f"""select count(*) from inbound_now i join brand_reply r on r.reply_to_key = i.post_key and r.brand = i.brand
-        where i.eligible and r.replied_at < i.arrived_at{only}""", **params).row(0)[0]
+    early = lab.sql(f"""
+        with looked as (select * from inbound_now i where eligible and reply = 'look'{only})
+        select count(*) from brand_reply r join looked i on r.reply_to_key = i.post_key and r.brand = i.brand where r.replied_at < i.arrived_at""", **params).row(0)[0]
     notes = [f"left out: {n:,} {REASONS.get(why, why)}" for why, n in rows]
     return notes + ([f"left out: {early:,} replies dated before the call they answer"] if early else [])
 

@@ -95,10 +95,10 @@ def few_events(frame: pl.DataFrame) -> list[str]:
     few = frame.filter(pl.col("events") < 5).height
     return [f"{few} of {frame.height} groups have fewer than 5 converts: the curve is hardly known"] if few else []
 
-# %% ../nbs/09_advocacy.ipynb #789d4827
+# %% ../nbs/09_advocacy.ipynb #e7241e7d
 def draw(measure: Measure) -> Any:
     "The cumulative incidence of a first recommendation, one curve per group"
     by, n = measure.params["by"], int(measure.frame["n"].sum())
     longest = measure.params["horizon"][-1]
     if measure.frame.height > 8: return charts.rates(measure.frame, f"conversion_{longest}", by, f"Recommended the brand within {longest}", "acknowledged people", n, "since the first answer")
-    return charts.incidence(measure.detail, by, "Recommended the brand by then (descriptive)", "acknowledged people", n, "since the first answer")
+    return charts.incidence(measure.detail, by, "Recommended the brand by then (descriptive)", "acknowledged people", n, "since the first answer", "who recommended it", "the first answer")

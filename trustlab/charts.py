@@ -169,11 +169,12 @@ def steps(name: str, style: dict[str, Any], rows: pl.DataFrame, floor: float) ->
         customdata=more, hovertemplate="%{fullData.name}<br>by %{customdata[0]}: %{y:.1%}<br>interval %{customdata[1]} to %{customdata[2]}<br>still followed: %{customdata[3]:,}<extra></extra>")
     return [*band(bounded["seconds"], bounded["low"], bounded["high"], style["color"], name, "hv"), line]
 
-# %% ../nbs/05c_charts.ipynb #7b4531dc
-def incidence(curve: pl.DataFrame, by: Sequence[str] = (), title: str = "Answered by then", unit: str = "conversations", n: int | None = None, window: str = "the whole export") -> "go.Figure":
+# %% ../nbs/05c_charts.ipynb #b31ac170
+def incidence(curve: pl.DataFrame, by: Sequence[str] = (), title: str = "Answered by then", unit: str = "conversations", n: int | None = None, window: str = "the whole export",
+              of: str = "answered", since: str = "the call") -> "go.Figure":
     """Step curves with bands from `seconds`, `estimate`, `low`, `high`, `at_risk` and group columns (all others when `by` is empty).
 
-    At most the 8 largest groups are drawn. `n` is by default the sum of the first `at_risk` of all groups."""
+    `of` and `since` name the two axes: what happened, and since when. At most the 8 largest groups are drawn. `n` is by default the sum of the first `at_risk` of all groups."""
     import plotly.graph_objects as go
     curve = tidy(curve.rename({"low": "estimate_low", "high": "estimate_high"}, strict=False), ("seconds", "at_risk"), "estimate")
     curve = curve.rename({"estimate_low": "low", "estimate_high": "high"}).drop_nulls(["seconds", "estimate"])
@@ -183,7 +184,7 @@ def incidence(curve: pl.DataFrame, by: Sequence[str] = (), title: str = "Answere
     curve, note = largest(curve, by, "at_risk", 8)
     floor, axis = time_axis(curve["seconds"].to_list())
     figure = go.Figure([trace for part in parts(curve, by) for trace in steps(*part, floor)])
-    figure.update_xaxes(title_text="time since the call", **axis).update_yaxes(title_text="share answered", **value_axis("share", extent(curve, "estimate", "high"))[1])
+    figure.update_xaxes(title_text=f"time since {since}", **axis).update_yaxes(title_text=f"share {of}", **value_axis("share", extent(curve, "estimate", "high"))[1])
     figure.update_layout(showlegend=bool(by))
     return finish(figure, title, facts(unit, total if n is None else n, window, note), 300 + 22 * len(figure.data) // 3)
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['EXITS', 'CODES', 'MANY', 'MEASURES', 'FORMATS', 'app', 'Store', 'Json', 'Set', 'Brand', 'REJECTS', 'TOWN', 'safe',
            'tell', 'put', 'audible', 'code_of', 'paragraph', 'opened', 'there', 'created', 'value_of', 'chosen',
-           'function_of', 'known_to', 'texts', 'drawn', 'rows_of', 'defused', 'as_json', 'as_table', 'as_csv',
-           'as_parquet', 'as_html', 'version', 'say_version', 'options', 'load', 'moment', 'dumped', 'steady', 'roles',
-           'measure', 'write', 'report', 'published', 'looped', 'steps', 'check', 'sources', 'glimpse', 'place',
-           'rejects', 'demo', 'packaged', 'run', 'interrupt', 'main']
+           'function_of', 'known_to', 'texts', 'drawn', 'sideways', 'rows_of', 'defused', 'as_json', 'as_table',
+           'as_csv', 'as_parquet', 'as_html', 'version', 'say_version', 'options', 'load', 'moment', 'dumped', 'steady',
+           'roles', 'measure', 'target', 'write', 'report', 'published', 'looped', 'steps', 'check', 'sources',
+           'glimpse', 'place', 'rejects', 'demo', 'packaged', 'run', 'interrupt', 'main']
 
 # %% ../nbs/14_cli.ipynb #f1247414
 import errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
@@ -155,24 +155,26 @@ def texts(frame: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
     names = [c for c in frame.columns if c not in joined]
     return names, [[word(row, c) for c in names] for row in frame.iter_rows(named=True)]
 
-# %% ../nbs/14_cli.ipynb #c532eade
+# %% ../nbs/14_cli.ipynb #1c7f6fb0
 def drawn(frame: pl.DataFrame) -> str:
-    "A frame as a table of text, as wide as the terminal, or as wide as it needs where there is none"
+    "A frame as a table of text; where a terminal is too narrow for it, each row as a list of its own"
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
     if frame.is_empty(): return f"no rows ({', '.join(frame.columns)})"
     names, rows = texts(frame)
-    sides = ["right" if frame.schema[c].is_numeric() else "left" for c in names]
-    if len(rows) == 1 and len(names) > 5: rows, names, sides = [[n, v] for n, v in zip(names, rows[0])], ["figure", "value"], ["left", "left"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, side in zip(names, sides): table.add_column(Text(name), justify=side)
+    for name in names: table.add_column(Text(name), justify="right" if frame.schema[name].is_numeric() else "left")
     for row in rows: table.add_row(*map(Text, row))
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100_000)
-    console.width = min(console.width, console.measure(table).maximum)
+    room, console = (Console().width if sys.stdout.isatty() else 100_000), Console(file=sys.stdout, width=100_000)
+    if len(rows) == 1 < len(names) - 4 or console.measure(table).maximum > room: return "\n\n".join(sideways(names, row) for row in rows)
     with console.capture() as text: console.print(table)
     return "\n".join(line.rstrip() for line in text.get().splitlines() if line.strip())
+
+def sideways(names: Sequence[str], row: Sequence[str]) -> str:
+    "One row as lines of name and value"
+    return "\n".join(f" {name:<{max(map(len, names))}}   {value}".rstrip() for name, value in zip(names, row))
 
 # %% ../nbs/14_cli.ipynb #da02b0f2
 def rows_of(result: Measure | pl.DataFrame) -> pl.DataFrame: return result.frame if isinstance(result, Measure) else result
@@ -281,7 +283,7 @@ def roles(store: Store, table: Annotated[Path, typer.Argument(metavar="FILE.csv"
     there(table)
     with opened(store, read_only=False) as lab: tell(f"{lab.roles(table)} roles declared.")
 
-# %% ../nbs/14_cli.ipynb #36ac76c9
+# %% ../nbs/14_cli.ipynb #981822d5
 @app.command()
 def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(MEASURES)}.", show_default=False)], store: Store, pairs: Set = None, brand: Brand = None,
             form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}; else as FILE ends, else a table.", show_default=False)] = None,
@@ -292,7 +294,7 @@ def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {'
     Example:
       trustlab measure acknowledgement demo/town.duckdb --set by=brand --set within=1h,24h
     """
-    function, ending = function_of(name), out.suffix[1:] if out else ""
+    function, ending = function_of(name), target(out).suffix[1:] if out else ""
     form = choose("--format", form or (ending if ending in FORMATS else "table"), FORMATS)
     params = chosen([*(pairs or []), *(f"brand={handle}" for handle in [",".join(brand or [])] if handle)], known_to(function))
     if form == "parquet" and not out: raise InvalidParameter("--format parquet must go to a file; name one with --out.")
@@ -300,18 +302,19 @@ def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {'
     if out: write(out, content); tell(f"wrote {out}")
     else: put(content)
 
-# %% ../nbs/14_cli.ipynb #1e9634a2
+# %% ../nbs/14_cli.ipynb #1fd5618f
+def target(path: Path | None) -> Path | None:
+    "The path, if a file can be written there; raises `InvalidParameter` if not"
+    if path and (path.is_dir() or not path.parent.is_dir()): raise InvalidParameter(f"--out must name a file in a folder that is there; got {path}.")
+    return path
+
 def write(path: Path, content: str | bytes) -> None:
-    "Writes a file in one step, for its owner only; raises `InvalidParameter` where none can be written, and then leaves what was there"
-    try: handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error: raise InvalidParameter(f"--out must name a file in a folder that can be written; got {path}: {error.strerror}.") from None
+    "Writes a file in one step, for its owner only; a failure leaves what was there"
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with open(handle, "wb") as file: file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
         os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, IsADirectoryError): raise InvalidParameter(f"--out must name a file; {path} is a folder.") from None
-        raise
+    except BaseException: os.unlink(temporary); raise
 
 # %% ../nbs/14_cli.ipynb #d9e004db
 @app.command()
@@ -430,12 +433,12 @@ def packaged(name: str) -> Path:
     package = Path(str(resources.files("trustlab")))
     return next(p for p in (package.parent / "data" / name, package / "_data" / name) if p.is_dir())
 
-# %% ../nbs/14_cli.ipynb #27dbbe31
+# %% ../nbs/14_cli.ipynb #5f89ba4b
 def run(arguments: Sequence[str]) -> int:
     "Runs one command in this process and returns its exit code; whatever goes wrong is a paragraph on standard error"
     with audible():
         try: return app(list(arguments) or ["--help"], prog_name="trustlab", standalone_mode=False) or 0
-        except SystemExit as error: return error.code if isinstance(error.code, int) else 1
+        except SystemExit: return 0
         except BaseException as error: code, said = code_of(error), paragraph(error)
     tell(said)
     return code
@@ -447,6 +450,8 @@ def main() -> None:
     os.umask(0o077)
     signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr): stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 if __name__ == "__main__" and __package__: main()

@@ -471,7 +471,7 @@ def merge(intake: Intake, load_id: str, scope: str | None) -> dict[str, Any]:
     return counts | {"scope": scope or intake.scope, "owner_key": intake.owner_key, "exported_at": intake.exported_at, "declared": intake.declared,
                      "covers_from": first, "covers_to": end, "notes": "\n".join(intake.notes)}
 
-# %% ../nbs/03_load.ipynb #81f2e34c
+# %% ../nbs/03_load.ipynb #310ffad0
 def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
     "Writes the load's own row and what it watched, and runs what other pages do after a load (finding signals, say)"
     names = [n for n in row if n in TABLES["load"]]
@@ -482,7 +482,7 @@ def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
     unstage(lab)
     if intake.declared is not None and intake.declared != row["read"]:
         intake.notes.append(f"the export says it holds {intake.declared:,} records, {row['read']:,} were found")
-    for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=5)
+    for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=7)
 
 # %% ../nbs/03_load.ipynb #ef32ff2e
 def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | None = None, brand: str | Iterable[str] | None = None, scope: str | None = None,

@@ -113,7 +113,7 @@ def first_return(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray) -> np.
     inside = exists & (found < at.size) & (pair[order[np.minimum(found, at.size - 1)]] == other)
     return np.where(inside, order[np.minimum(found, at.size - 1)], -1)
 
-# %% ../nbs/08_reciprocity.ipynb #f37722c2
+# %% ../nbs/08_reciprocity.ipynb #98f072da
 def timed(rows: pl.DataFrame, code: np.ndarray, size: int, window: float) -> pl.DataFrame:
     "given, returned, returning_acts, return_rate with its interval, and the median, one row per group 0..size-1"
     at, back = rows["at"].to_numpy(), first_return(*(rows[c].to_numpy() for c in ("giver", "receiver", "at")))
@@ -121,7 +121,8 @@ def timed(rows: pl.DataFrame, code: np.ndarray, size: int, window: float) -> pl.
     seconds, cause = np.minimum(after, rows["watched"].to_numpy()), (back >= 0).astype(np.int64)
     within = after <= window
     used = pl.DataFrame({"code": code[within], "back": back[within]}).unique().group_by("code").len()
-    rate, half = survival.at_horizons(code, seconds, cause, [window]).sort("group"), survival.quantile(code, seconds, cause)
+    sets = survival.grouped(code, seconds, cause)
+    rate, half = survival.at_horizons(sets, horizons=[window]).sort("group"), survival.quantile(sets)
     counts = np.zeros(size, np.int64)
     counts[used["code"].to_numpy()] = used["len"].to_numpy()
     return pl.DataFrame({"given": np.bincount(code, minlength=size), "returned": np.bincount(code[within], minlength=size), "returning_acts": counts}).with_columns(

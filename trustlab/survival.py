@@ -7,9 +7,10 @@ __all__ = ['KAPLAN_MEIER', 'AALEN_JOHANSEN', 'HORIZONS', 'QUANTILE', 'CURVE', 'n
            'risk_sets', 'running', 'log_log', 'single', 'kaplan_meier', 'incidence', 'aalen_johansen', 'read_off',
            'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve']
 
-# %% ../nbs/05a_survival.ipynb #28fa50bd
+# %% ../nbs/05a_survival.ipynb #fe0fcfe7
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,7 @@ def codes(name: str, values: Numbers, size: int) -> np.ndarray:
     if not wrong.size: return array.astype(np.int64)
     raise InvalidParameter(f"{name} must hold whole numbers 0, 1, 2, …; got {array[wrong[0]]:g} in row {wrong[0]}.")
 
-# %% ../nbs/05a_survival.ipynb #d7404647
+# %% ../nbs/05a_survival.ipynb #231c9356
 @dataclass(frozen=True)
 class RiskSets:
     "One row per group and distinct time, sorted: counts `at_risk` just before, `events` of interest, `ended` by any event, `censored`"
@@ -47,6 +48,11 @@ class RiskSets:
     ended: np.ndarray
     censored: np.ndarray
     first: np.ndarray
+
+    @cached_property
+    def incidence(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        "Survival, cumulative incidence and its variance, worked out once"
+        return incidence(self)
 
     @property
     def last(self) -> np.ndarray:
@@ -59,13 +65,14 @@ def starts(*columns: np.ndarray) -> np.ndarray:
     changed = [np.diff(column) != 0 for column in columns]
     return np.flatnonzero(np.append(True, np.logical_or.reduce(changed))) if columns[0].size else np.zeros(0, np.int64)
 
-# %% ../nbs/05a_survival.ipynb #d425ab51
+# %% ../nbs/05a_survival.ipynb #2b14a4cc
 def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.ndarray | None = None) -> RiskSets:
     "The risk sets of every group 0..G-1; `cause` 0 censored, 1 of interest, other ends above; `entry` is for a single group"
     size = int(group.max(initial=-1)) + 1
     group, time = np.append(np.arange(size), group), np.append(np.zeros(size), time)
     cause = np.append(np.full(size, -1), cause)
-    order = np.lexsort((time, group))
+    order = np.argsort(time)
+    order = order[np.argsort(group[order].astype(np.uint16 if size < 65536 else np.int64), kind="stable")]
     group, time, cause = group[order], time[order], cause[order]
     rows = starts(group, time)
     if not rows.size: return RiskSets(rows, time, rows, rows, rows, rows, rows)
@@ -166,10 +173,10 @@ def aalen_johansen(time: Numbers, cause: Numbers, entry: Numbers | None = None, 
 AALEN_JOHANSEN = dict.fromkeys(["cause", "time", "at_risk", "events", "estimate", "se", "low", "high"], pl.Float64)
 AALEN_JOHANSEN |= dict.fromkeys(["cause", "at_risk", "events"], pl.Int64)
 
-# %% ../nbs/05a_survival.ipynb #7cdded28
+# %% ../nbs/05a_survival.ipynb #db5df83f
 def read_off(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float, level: float) -> dict[str, np.ndarray]:
     "The curves at times `at`, whose last risk set is in `rows`: estimate, low, high (nan where not identified) and at_risk"
-    survival, estimate, variance = (column[rows] for column in incidence(sets))
+    survival, estimate, variance = (column[rows] for column in sets.incidence)
     ended = np.cumsum(sets.ended)
     ended = ended - np.repeat((ended - sets.ended)[sets.first], np.diff(np.append(sets.first, ended.size)))
     at_risk = (sets.at_risk - sets.ended)[rows] - np.where(at > sets.time[rows], sets.censored[rows], 0)
@@ -180,17 +187,18 @@ def read_off(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float, level: fl
     low, high, estimate = (np.where(unknown, np.nan, column) for column in (*ends, estimate))
     return {"estimate": estimate, "low": low, "high": high, "at_risk": at_risk}
 
-# %% ../nbs/05a_survival.ipynb #437f1af1
-def grouped(group: Numbers, time: Numbers, cause: Numbers) -> RiskSets:
-    "The checked risk sets of many groups; raises `InvalidParameter` as `kaplan_meier` does"
+# %% ../nbs/05a_survival.ipynb #0d104c94
+def grouped(group: Numbers | RiskSets, time: Numbers | None, cause: Numbers | None) -> RiskSets:
+    "The checked risk sets of many groups, or those given; raises `InvalidParameter` as `kaplan_meier` does"
+    if isinstance(group, RiskSets): return group
     time = numbers("time", time)
     return risk_sets(codes("group", group, time.size), time, codes("cause", cause, time.size))
 
-# %% ../nbs/05a_survival.ipynb #85e76aa9
-def at_horizons(group: Numbers, time: Numbers, cause: Numbers, horizons: Sequence[float], level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #d099c7f0
+def at_horizons(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, horizons: Sequence[float] = (), level: float = 0.95) -> pl.DataFrame:
     """Cumulative incidence of cause 1 at each horizon, one row per group 0..G-1 and horizon: group, horizon, estimate, low, high, at_risk.
 
-    `group` integer codes, `time` ≥ 0 and `horizons` ≥ 0 in the same unit, `cause` 0 censored, 1 the event of interest, 2… competing ends.
+    `group` integer codes (or risk sets from `grouped`, to read several things off the same ones), `time` ≥ 0 and `horizons` ≥ 0 in the same unit, `cause` 0 censored, 1 the event of interest, 2… competing ends.
     Estimate and interval are null where not identified. The interval is log–log, and Wilson's where the estimate is 0 or 1.
     Raises `InvalidParameter` for lengths that differ, negative or non-finite times, codes that are not whole, or a wrong level."""
     z_score(level)
@@ -212,8 +220,8 @@ def first_reached(sets: RiskSets, height: np.ndarray, q: float) -> np.ndarray:
     reached[sets.group[rows]] = sets.time[rows]
     return reached
 
-# %% ../nbs/05a_survival.ipynb #feda9d81
-def quantile(group: Numbers, time: Numbers, cause: Numbers, q: float = 0.5, level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #1d3fc2c9
+def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, q: float = 0.5, level: float = 0.95) -> pl.DataFrame:
     """The time by which a share `q` has had the event of interest, one row per group: group, value, low, high; null = not reached.
 
     Arguments as in `at_horizons`. `low` and `high` invert the band of the curve, from the first event on.
@@ -239,8 +247,8 @@ def thinned(sets: RiskSets, height: np.ndarray, max_points: int) -> np.ndarray:
     keep[sets.first] = keep[sets.last] = True
     return np.flatnonzero(keep)
 
-# %% ../nbs/05a_survival.ipynb #a3905088
-def curve(group: Numbers, time: Numbers, cause: Numbers, max_points: int = 200, level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #b6249587
+def curve(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, max_points: int = 200, level: float = 0.95) -> pl.DataFrame:
     """Cumulative incidence of cause 1 as steps for a chart: group, seconds, estimate, low, high, at_risk; at most `max_points` rows a group.
 
     Arguments as in `at_horizons`. Each group starts at 0 and ends at the last time anybody was watched; draw it with steps (`hv`).
@@ -248,7 +256,7 @@ def curve(group: Numbers, time: Numbers, cause: Numbers, max_points: int = 200, 
     z_score(level)
     if max_points < 4: raise InvalidParameter(f"max_points must be at least 4; got {max_points!r}.")
     sets = grouped(group, time, cause)
-    rows = thinned(sets, incidence(sets)[1], max_points)
+    rows = thinned(sets, sets.incidence[1], max_points)
     columns = {"group": sets.group[rows], "seconds": sets.time[rows], **read_off(sets, rows, sets.time[rows], level)}
     return pl.DataFrame(columns, CURVE, nan_to_null=True)
 

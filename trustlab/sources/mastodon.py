@@ -21,7 +21,7 @@ def find(bundle: Bundle) -> list[str]:
     prefixes = [n.removesuffix("outbox.json") for n in bundle.names if n.rsplit("/", 1)[-1] == "outbox.json"]
     return [p for p in prefixes if p + "actor.json" in bundle.names and b"OrderedCollection" in bundle.head(p + "outbox.json", 1 << 16)]
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #3ef38d75
+# %% ../../nbs/sources/03c_mastodon.ipynb #a98d7f99
 KINDS = {"Person": "person", "Organization": "organization", "Group": "organization", "Service": "bot", "Application": "bot"}
 
 def owner(intake: Intake) -> dict[str, str | None]:
@@ -30,8 +30,8 @@ def owner(intake: Intake) -> dict[str, str | None]:
     try:
         with intake.bundle.open(name) as stream: actor = json.loads(stream.read().decode("utf-8-sig"))
         uri, user = actor["id"], actor["preferredUsername"]
-        host = re.match(r"https?://([^/]+)/", uri)[1]
-    except (ValueError, TypeError, KeyError, RecursionError): raise InvalidExport(f"{intake.bundle.path}:{clean(name)}: does not name the account (id, preferredUsername); download the archive again.") from None
+        host = re.findall(r"^https?://([^/]+)/", uri)[0]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError): raise InvalidExport(f"{intake.bundle.path}:{clean(name)}: does not name the account (id, preferredUsername); download the archive again.") from None
     return {"account_key": "mastodon:" + uri, "platform": "mastodon", "handle": f"{user}@{host}", "display_name": actor.get("name") or None, "kind": KINDS.get(actor.get("type"), "unknown")}
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #58054d73
