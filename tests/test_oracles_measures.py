@@ -147,7 +147,8 @@ def close(got, want, tolerance=1e-12):
 
 def same_acknowledgement(frame, groups, end):
     "Each row of the frame is what the loop says of that group"
-    keys = frame.select([c for c in ("brand", "week") if c in frame.columns]).rows()
+    names = [c for c in ("brand", "week") if c in frame.columns]
+    keys = frame.select(names).rows() if names else [()]
     got = {tuple(k.lower() if isinstance(k, str) else k for k in key): row for key, row in zip(keys, frame.iter_rows(named=True))}
     assert len(keys) == len(got) and got.keys() == groups.keys(), (sorted(got), sorted(groups))
     for key, items in groups.items():

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['EXITS', 'CODES', 'MANY', 'MEASURES', 'FORMATS', 'app', 'Store', 'Json', 'Set', 'Brand', 'REJECTS', 'TOWN', 'safe',
-           'tell', 'put', 'audible', 'code_of', 'paragraph', 'opened', 'there', 'created', 'value_of', 'chosen',
-           'function_of', 'known_to', 'texts', 'drawn', 'sideways', 'rows_of', 'defused', 'as_json', 'as_table',
-           'as_csv', 'as_parquet', 'as_html', 'version', 'say_version', 'options', 'load', 'moment', 'dumped', 'steady',
-           'roles', 'measure', 'target', 'write', 'report', 'published', 'looped', 'steps', 'check', 'sources',
-           'glimpse', 'place', 'rejects', 'demo', 'packaged', 'run', 'interrupt', 'main']
+           'tell', 'put', 'audible', 'code_of', 'interrupted', 'paragraph', 'opened', 'there', 'created', 'loads',
+           'leave', 'value_of', 'chosen', 'function_of', 'known_to', 'texts', 'drawn', 'sideways', 'rows_of', 'defused',
+           'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html', 'version', 'say_version', 'options', 'load',
+           'moment', 'dumped', 'roles', 'measure', 'target', 'write', 'report', 'published', 'looped', 'steps', 'check',
+           'sources', 'glimpse', 'place', 'rejects', 'demo', 'packaged', 'run', 'interrupt', 'main']
 
-# %% ../nbs/14_cli.ipynb #f1247414
-import errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
+# %% ../nbs/14_cli.ipynb #9d1a1f5a
+import atexit, errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def audible() -> Iterator[None]:
         warnings.showwarning = lambda message, *rest: tell(f"warning: {message}")
         yield
 
-# %% ../nbs/14_cli.ipynb #6f6db899
+# %% ../nbs/14_cli.ipynb #47302129
 EXITS = {
     0: "all in",
     2: "wrong usage; also an unknown parameter, measure, brand or source",
@@ -62,7 +62,7 @@ EXITS = {
     5: "another process holds the store",
     6: "store damaged, or disk or memory exhausted; nothing changed",
     7: "a report failed; the page of its last good run is still there",
-    130: "interrupted; nothing changed",
+    130: "interrupted; what was under way was undone",
 }
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (KeyboardInterrupt, 130), (typer.Abort, 130), (ReportFailed, 7), (StoreDamaged, 6), (MemoryError, 6), (StoreLocked, 5),
@@ -71,19 +71,24 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 def code_of(error: BaseException) -> int:
     "The exit code for an error: by its class, and for the few that share one by what they say"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM): return 6
-    if isinstance(error, RuntimeError) and "Query interrupted" in str(error): return 130
+    if interrupted(error): return 130
     return next((code for kind, code in CODES if isinstance(error, kind)), getattr(error, "exit_code", 1))
+
+def interrupted(error: BaseException | None) -> bool:
+    "Whether Ctrl-C is at the root of an error; inside of a query the engine reports it as an error of its own"
+    if error is None: return False
+    return isinstance(error, KeyboardInterrupt) or isinstance(error, RuntimeError) and "Query interrupted" in str(error) or interrupted(error.__context__)
 
 def paragraph(error: BaseException) -> str:
     "What an error says to the person at the terminal"
     code = code_of(error)
-    if code == 130: return "interrupted; nothing was changed."
+    if code == 130: return "interrupted; what was under way was undone."
     if hasattr(error, "format_message"): return f"{error.format_message().rstrip('.')}. Try `{getattr(error.ctx, 'command_path', 'trustlab')} --help`."
     if isinstance(error, OSError) and error.strerror: return f"{error.filename or 'file'}: {error.strerror}."
     if isinstance(error, MemoryError): return "memory ran out; nothing was changed. Free some, or load the exports one by one."
     return str(error) if code != 1 else f"{type(error).__name__}: {error}. This is a fault of trustlab; please report it with the command that brought it about."
 
-# %% ../nbs/14_cli.ipynb #f1e613d6
+# %% ../nbs/14_cli.ipynb #6b2338c6
 def opened(path: str, read_only: bool = True) -> Lab:
     "The store at `path`, which must be there; raises `FileNotFoundError` if it is not"
     return Lab(there(path, f"no store there; create one with `trustlab load {path} EXPORT`"), read_only=read_only)
@@ -96,16 +101,29 @@ def there(path: str | Path, otherwise: str = "no such file or folder") -> Path:
 
 @contextmanager
 def created(path: str) -> Iterator[Lab]:
-    "The store at `path`, made if absent; if it was made and nothing came into it, it is removed at the end of the block"
-    loads, new = 0, path != ":memory:" and not Path(path).exists()
+    "The store at `path`, made if absent; when the block fails, a store that was made in vain is removed, and what had been stored before is told"
+    before, new = 0, not Path(path).exists()
     try:
         with Lab(path) as lab:
-            try: yield lab
-            finally: loads = lab.sql("select count(*) as n from load")["n"][0]
-    except StoreLocked: new = False; raise
-    finally:
-        if new and not loads:
-            for file in (path, path + ".wal"): Path(file).unlink(missing_ok=True)
+            before = loads(lab)
+            yield lab
+    except StoreLocked: raise
+    except BaseException:
+        if path != ":memory:": leave(path, before, new)
+        raise
+
+def loads(lab: Lab) -> int: return lab.sql("select count(*) as n from load")["n"][0]
+
+# %% ../nbs/14_cli.ipynb #23909485
+def leave(path: str, before: int, new: bool) -> None:
+    "Tidies up after a failed load: each export is a transaction of its own, so some may be stored, or none"
+    try:
+        with Lab(path) as lab: done = loads(lab) - before
+    except StoreDamaged: done = 0
+    except TrustlabError: return
+    if done: tell(f"{done} of the exports of this call {'was' if done == 1 else 'were'} stored before this:")
+    elif new:
+        for file in (path, path + ".wal"): Path(file).unlink(missing_ok=True)
 
 # %% ../nbs/14_cli.ipynb #57cf307c
 MANY = re.compile("Sequence|Iterable|tuple|list")
@@ -232,7 +250,7 @@ def say_version(wanted: bool) -> None:
 @app.callback()
 def options(version: Annotated[bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")] = False) -> None: ...
 
-# %% ../nbs/14_cli.ipynb #f7fb9637
+# %% ../nbs/14_cli.ipynb #4c3b735a
 @app.command()
 def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Exports: files, folders, archives.", show_default=False)],
          source: Annotated[str | None, typer.Option(metavar="NAME", help="The reader, instead of recognising it; see `trustlab sources`.")] = None, brand: Brand = None,
@@ -248,28 +266,17 @@ def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH
     """
     for path in paths: there(path)
     made = moment(exported_at)
-    with created(store) as lab, steady(lab): receipt = lab.load(*paths, source=source, brand=brand, scope=scope, exported_at=made)
+    with created(store) as lab: receipt = lab.load(*paths, source=source, brand=brand, scope=scope, exported_at=made)
     put(dumped(receipt.to_dict()) if json else "\n".join(map(safe, repr(receipt).splitlines())))
     if receipt.rejected: tell(f"{receipt.rejected:,} of {receipt.read:,} records could not be read; `trustlab rejects {store}` lists them.")
     return 3 if receipt.rejected else 0
 
-# %% ../nbs/14_cli.ipynb #59d87164
 def moment(text: str | None) -> str | None:
     "A time as given, if it is one; raises `InvalidParameter` if not"
     try: return text and datetime.fromisoformat(text).isoformat()
     except ValueError: raise InvalidParameter(f"exported_at must be a time such as 2024-07-01T12:00; got {text!r}.") from None
 
 def dumped(value: Any) -> str: return json.dumps(plain(value), indent=2)
-
-@contextmanager
-def steady(lab: Lab) -> Iterator[None]:
-    "Each export is a transaction of its own: when one fails, says how many of the same call were stored before it"
-    count = lambda: lab.sql("select count(*) as n from load")["n"][0]
-    before = count()
-    try: yield
-    except BaseException:
-        if done := count() - before: tell(f"{done} of the exports of this call were stored before the one that failed:")
-        raise
 
 # %% ../nbs/14_cli.ipynb #33b6e9d1
 @app.command()
@@ -433,14 +440,14 @@ def packaged(name: str) -> Path:
     package = Path(str(resources.files("trustlab")))
     return next(p for p in (package.parent / "data" / name, package / "_data" / name) if p.is_dir())
 
-# %% ../nbs/14_cli.ipynb #5f89ba4b
+# %% ../nbs/14_cli.ipynb #cfad3265
 def run(arguments: Sequence[str]) -> int:
     "Runs one command in this process and returns its exit code; whatever goes wrong is a paragraph on standard error"
     with audible():
-        try: return app(list(arguments) or ["--help"], prog_name="trustlab", standalone_mode=False) or 0
-        except SystemExit: return 0
+        try: code, said = app(list(arguments) or ["--help"], prog_name="trustlab", standalone_mode=False) or 0, ""
+        except SystemExit: code, said = 0, ""
         except BaseException as error: code, said = code_of(error), paragraph(error)
-    tell(said)
+    if code == 130 or said: tell(said or paragraph(KeyboardInterrupt()))
     return code
 
 def interrupt(number: int, frame: object) -> None: raise KeyboardInterrupt
@@ -450,8 +457,10 @@ def main() -> None:
     os.umask(0o077)
     signal.signal(signal.SIGINT, interrupt)
     for stream in (sys.stdout, sys.stderr): stream.reconfigure(errors="backslashreplace")
-    code = run(sys.argv[1:])
+    ended: list[int] = []
+    atexit.register(lambda: os._exit(130) if ended == [130] else None)
+    ended.append(run(sys.argv[1:]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(ended[0])
 
 if __name__ == "__main__" and __package__: main()

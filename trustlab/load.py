@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'READERS', 'REJECT', 'MAX_RECORD', 'READ_RECORDS', 'CONTENT', 'KEYS',
            'COUNTS', 'STAGING', 'AFTER_LOAD', 'Bundle', 'safe_name', 'from_zip', 'check_zip', 'guarded', 'from_tar',
-           'tar_member', 'from_folder', 'bundles', 'siblings', 'is_archive', 'Reader', 'register', 'sniff', 'Intake',
-           'reject', 'array_records', 'size', 'records', 'unreadable', 'columns', 'drop_duplicates', 'link',
-           'update_known', 'tops', 'climb', 'one_writer', 'insert_posts', 'adopt', 'insert_accounts', 'insert_rest',
-           'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill', 'merge', 'finish', 'load', 'flat',
-           'in_transaction', 'recognised', 'declare', 'bar']
+           'tar_member', 'from_folder', 'bundles', 'siblings', 'first_bytes', 'is_archive', 'Reader', 'register',
+           'sniff', 'Intake', 'reject', 'array_records', 'size', 'records', 'unreadable', 'columns', 'drop_duplicates',
+           'link', 'update_known', 'tops', 'climb', 'one_writer', 'insert_posts', 'adopt', 'insert_accounts',
+           'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill', 'merge', 'finish',
+           'load', 'flat', 'in_transaction', 'recognised', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #3b5607cf
 import hashlib, io, json, os, re, stat, sys, tarfile, tempfile, warnings, zipfile
@@ -50,7 +50,7 @@ def safe_name(name: str) -> str | None:
     if "\0" in name or len(name) > 1000: return "unsafe_member_name"
     return "unsafe_member_name" if ".." in parts or name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name) else None
 
-# %% ../nbs/03_load.ipynb #68396750
+# %% ../nbs/03_load.ipynb #beea6fa8
 def from_zip(path: Path) -> Bundle:
     "The members of a zip; raises `UnsafeArchive` for a bomb or overlapping entries, `InvalidExport` for one that cannot be read"
     try: archive = zipfile.ZipFile(path)
@@ -59,6 +59,7 @@ def from_zip(path: Path) -> Bundle:
     check_zip(path, infos)
     skipped = {i.filename: why for i in infos if (why := safe_name(i.filename) or ("link_member" if stat.S_ISLNK(i.external_attr >> 16) else None))}
     kept = {i.filename: i for i in infos if i.filename not in skipped}
+    skipped |= {f"{i.filename} ({i.header_offset})": "duplicate_member" for i in infos if i.filename in kept and kept[i.filename] is not i}
     return Bundle(path, {n: i.file_size for n, i in kept.items()}, lambda name: guarded(path, archive, kept[name]), skipped, True)
 
 # %% ../nbs/03_load.ipynb #cfa5609f
@@ -84,13 +85,15 @@ def guarded(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iter
         if type(error).__module__ != "zlib": raise
         raise InvalidExport(f"{path}:{clean(info.filename)}: the archive is damaged ({error}); download it again.") from None
 
-# %% ../nbs/03_load.ipynb #a5eaedd9
+# %% ../nbs/03_load.ipynb #3beba9c3
 def from_tar(path: Path) -> Bundle:
-    "The regular files of a tar, tar.gz, tar.bz2 or tar.xz; links and devices are skipped"
+    "The regular files of a tar, tar.gz, tar.bz2 or tar.xz, read once to its end so that its checksum counts; links and devices are skipped"
     try:
-        with tarfile.open(path) as archive: infos = archive.getmembers()[: MAX_MEMBERS + 1]
-    except (tarfile.TarError, EOFError, OSError) as error: raise InvalidExport(f"{path}: not a readable tar archive ({error}); download it again.") from None
-    except Exception as error: raise InvalidExport(f"{path}: a damaged tar archive ({error}); download it again.") from None
+        with tarfile.open(path) as archive:
+            infos = archive.getmembers()[: MAX_MEMBERS + 1]
+            while archive.fileobj.read(1 << 20): pass
+    except tarfile.TarError as error: raise InvalidExport(f"{path}: not a readable tar archive ({error}); download it again.") from None
+    except Exception as error: raise InvalidExport(f"{path}: the archive is damaged ({error}); download it again.") from None
     unpacked = sum(i.size for i in infos)
     if unpacked > BOMB_BYTES and unpacked > MAX_RATIO * path.stat().st_size or len(infos) > MAX_MEMBERS:
         raise UnsafeArchive(f"{path}: would unpack to {unpacked:,} bytes in {len(infos):,} members; if you trust it, unpack it and load the folder.")
@@ -112,7 +115,7 @@ def from_folder(path: Path) -> Bundle:
     skipped = {n: "link_member" for n, f in named.items() if f.is_symlink()}
     return Bundle(path, {n: f.stat().st_size for n, f in named.items() if n not in skipped}, lambda name: named[name].open("rb"), skipped)
 
-# %% ../nbs/03_load.ipynb #b67c6f57
+# %% ../nbs/03_load.ipynb #398a2948
 def bundles(path: str | Path) -> list[Bundle]:
     "What was handed over, as bundles: a file or an archive is one; a folder is its loose files and each archive in it"
     path = Path(path)
@@ -123,17 +126,20 @@ def bundles(path: str | Path) -> list[Bundle]:
         loose = {n: s for n, s in whole.names.items() if n not in packed}
         return [Bundle(path, loose, whole.open, whole.skipped)] * bool(loose) + [b for p in packed.values() for b in bundles(p)]
     if not path.stat().st_size: raise InvalidExport(f"{path}: this file is empty; download the export again.")
-    if is_archive(path): return [from_zip(path) if path.open("rb").read(2) == b"PK" else from_tar(path)]
+    if is_archive(path): return [from_zip(path) if first_bytes(path)[:2] == b"PK" or path.suffix.lower() == ".zip" else from_tar(path)]
     return [Bundle(path, {path.name: path.stat().st_size}, lambda name: path.open("rb"))]
 
-# %% ../nbs/03_load.ipynb #fab84b2f
+# %% ../nbs/03_load.ipynb #13d93e61
 def siblings(path: Path) -> list[str]:
     "The names beside a path that is not there, for a helpful message"
     return [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
 
+def first_bytes(path: Path) -> bytes:
+    with path.open("rb") as stream: return stream.read(4)
+
 def is_archive(path: Path) -> bool:
     "Whether a file is a zip or a tar, by its first bytes and its name"
-    with path.open("rb") as stream: head = stream.read(4)
+    head = first_bytes(path)
     return head[:2] == b"PK" or head[:2] in (b"\x1f\x8b", b"BZ") and bool(re.search(r"\.(tgz|tbz2?|tar\.\w+)$", path.name.lower())) or path.suffix.lower() in (".tar", ".zip")
 
 # %% ../nbs/03_load.ipynb #f829e748
@@ -158,7 +164,7 @@ def sniff(bundle: Bundle, source: str | None = None) -> list[tuple[Reader, str]]
     readers = [READERS[choose("source", source, READERS)]] if source else READERS.values()
     return [(reader, root) for reader in readers for root in reader.find(bundle)]
 
-# %% ../nbs/03_load.ipynb #61d9f19d
+# %% ../nbs/03_load.ipynb #326b5f41
 @dataclass
 class Intake:
     "One export on its way in: where it is read from, where it is staged, and what it says of itself"
@@ -172,9 +178,10 @@ class Intake:
     owner_key: str | None = None
     exported_at: datetime | None = None
     declared: int | None = None
-    places: list[tuple[str, str]] = field(default_factory=list)
+    places: list[tuple[str, str, bool]] = field(default_factory=list)
     constants: dict[str, str] = field(default_factory=dict)
     duplicate: int = 0
+    authors_staged: bool = False
     key: str = "post_key"
     parent: str = "reply_to_key"
     notes: list[str] = field(default_factory=list)
@@ -203,7 +210,7 @@ def reject(self: Intake, rows: list[dict[str, Any]]) -> None:
 
 Intake.reject = reject
 
-# %% ../nbs/03_load.ipynb #8f323b4f
+# %% ../nbs/03_load.ipynb #7256205d
 MAX_RECORD = 16 << 20
 
 def array_records(stream: BinaryIO, opens: str = "[") -> Iterator[tuple[int, str, bool]]:
@@ -224,7 +231,6 @@ def array_records(stream: BinaryIO, opens: str = "[") -> Iterator[tuple[int, str
             yield at, text[:end], True
             at, text = at + size(text[:end]), text[end:]
         elif len(text) < MAX_RECORD and (more := source.read(max(1 << 16, len(text)))): text += more
-        elif not text: return
         else: yield at, text, False; return
 
 def size(text: str) -> int: return len(text.encode("utf-8", "surrogateescape"))
@@ -354,7 +360,7 @@ def adopt(intake: Intake, load_id: str) -> None:
     intake.con.execute(f"""update post set conversation_key = n.conversation_key from ({new}) n
         where post.conversation_key = n.post_key and n.conversation_key <> n.post_key and post.post_key <> n.post_key""", {"load_id": load_id})
 
-# %% ../nbs/03_load.ipynb #5e5fc6e6
+# %% ../nbs/03_load.ipynb #748b940e
 def insert_accounts(intake: Intake) -> None:
     "Stores accounts that are new, and names those that were placeholders"
     con, given = intake.con, intake.columns("account")
@@ -365,8 +371,8 @@ def insert_accounts(intake: Intake) -> None:
                     "where not exists (select 1 from account a where a.account_key = s.account_key)")
     acts = "union select actor_key from s_interaction union select target_key from s_interaction" if intake.columns("interaction") else ""
     con.execute(f"""insert into account by name
-        select account_key, ? as platform, split_part(account_key, ':', 2) as handle, 'unknown' as kind, true as placeholder, account_key as person_key
-        from ({"select author_key as account_key from s_post union " if not given else ""}select reply_to_account as account_key from post where load_id = (select max(load_id) from s_load) {acts}) n
+        select account_key, ? as platform, substr(account_key, strpos(account_key, ':') + 1) as handle, 'unknown' as kind, true as placeholder, account_key as person_key
+        from ({"" if intake.authors_staged else "select author_key as account_key from s_post union "}select reply_to_account as account_key from post where load_id = (select max(load_id) from s_load) {acts}) n
         where account_key is not null and not exists (select 1 from account a where a.account_key = n.account_key)""", [intake.platform])
 
 # %% ../nbs/03_load.ipynb #e986efbe
@@ -419,7 +425,7 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #5822a9b0
+# %% ../nbs/03_load.ipynb #747c3c99
 STAGING = ("raw", "pointer", "voice", "called", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
@@ -435,6 +441,9 @@ def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | N
         intake.stage("reject", "select * exclude (load_id, replayed_at) from reject limit 0")
         intake.stage("load", "select $load_id as load_id", load_id=load_id)
         reader.stage(intake)
+        for why in sorted(set(bundle.skipped.values())):
+            names = [clean(n) for n, w in bundle.skipped.items() if w == why]
+            intake.notes.append(f"{len(names)} members were not read ({why}): {near('', names, 3)}")
         row = {"load_id": load_id, "source": reader.name, "platform": intake.platform, "path": str(bundle.path), "member": root or None, "sha256": sha, "bytes": size}
         row |= merge(intake, load_id, scope)
     row |= {"started_at": started, "finished_at": now(), "status": "partial" if row["rejected"] else "complete"}
@@ -471,12 +480,12 @@ def merge(intake: Intake, load_id: str, scope: str | None) -> dict[str, Any]:
     return counts | {"scope": scope or intake.scope, "owner_key": intake.owner_key, "exported_at": intake.exported_at, "declared": intake.declared,
                      "covers_from": first, "covers_to": end, "notes": "\n".join(intake.notes)}
 
-# %% ../nbs/03_load.ipynb #310ffad0
+# %% ../nbs/03_load.ipynb #d71356b1
 def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
     "Writes the load's own row and what it watched, and runs what other pages do after a load (finding signals, say)"
     names = [n for n in row if n in TABLES["load"]]
     lab.con.execute(f"insert into load ({', '.join(names)}) values ({', '.join('$' + n for n in names)})", {n: row[n] for n in names})
-    places = [(row["load_id"], intake.platform, key, name, True) for key, name in intake.places] or [(row["load_id"], intake.platform, None, None, False)]
+    places = [(row["load_id"], intake.platform, *place) for place in intake.places] or [(row["load_id"], intake.platform, None, None, False)]
     lab.con.executemany("insert into coverage values (?, ?, ?, ?, ?)", places)
     for after in AFTER_LOAD: after(lab, row["load_id"])
     unstage(lab)
@@ -484,7 +493,7 @@ def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
         intake.notes.append(f"the export says it holds {intake.declared:,} records, {row['read']:,} were found")
     for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=7)
 
-# %% ../nbs/03_load.ipynb #ef32ff2e
+# %% ../nbs/03_load.ipynb #2533fa10
 def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | None = None, brand: str | Iterable[str] | None = None, scope: str | None = None,
          exported_at: str | datetime | None = None, progress: bool | None = None) -> Receipt:
     """Loads exports (files, folders, archives) and returns a `Receipt`: per export what was read, and what became of it.
@@ -493,6 +502,7 @@ def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | Non
     finds (`both`, `own`, `answered`); `exported_at` (UTC) is when the export was made, if it does not say so. Each export is one transaction;
     with `brand`, all of the call is one. `progress` shows a bar (default: on a terminal). Raises `UnknownSource`, `InvalidExport`, `UnsafeArchive`,
     `InvalidParameter`; then nothing of that export is stored. Records that cannot be read are kept in the table `reject`."""
+    if self.read_only: raise InvalidParameter(f"{self.path}: this store is open for reading only; open it without read_only=True to load into it.")
     found = recognised(flat(paths), source)
     scope = scope and choose("scope", scope, SCOPES)
     made = datetime.fromisoformat(exported_at) if isinstance(exported_at, str) else exported_at

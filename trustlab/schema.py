@@ -50,7 +50,7 @@ def quoted(name: str) -> str:
     if not name.replace("_", "").isalnum(): raise InvalidParameter(f"name must be letters, digits and underscores; got {name!r}.")
     return f'"{name}"'
 
-# %% ../nbs/01_schema.ipynb #51e9daac
+# %% ../nbs/01_schema.ipynb #09475fc5
 ROLE_SPAN = """
 with part as (
   select account_key, role, brand,
@@ -70,9 +70,12 @@ span as (select account_key, starts, lead(starts) over (partition by account_key
 select p.account_key, p.role, p.brand, p.valid_from, p.valid_to
 from part p join single s on s.account_key = p.account_key
 union all
-select s.account_key, min_by(p.role, p.rank), min_by(p.brand, p.rank), s.starts, s.ends
-from span s join part p on p.account_key = s.account_key and p.valid_from <= s.starts and s.ends <= p.valid_to
-group by s.account_key, s.starts, s.ends
+select b.account_key, min(p.role), min(p.brand), b.starts, b.ends
+from (select s.account_key, s.starts, s.ends, min(p.rank) as rank
+      from span s join part p on p.account_key = s.account_key and p.valid_from <= s.starts and s.ends <= p.valid_to
+      group by s.account_key, s.starts, s.ends) b
+join part p on p.account_key = b.account_key and p.rank = b.rank and p.valid_from <= b.starts and b.ends <= p.valid_to
+group by b.account_key, b.starts, b.ends
 """
 
 # %% ../nbs/01_schema.ipynb #c5c6bf5e

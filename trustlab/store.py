@@ -103,7 +103,7 @@ def is_new(path: str, read_only: bool) -> bool:
         raise InvalidParameter(f"{path}: no store there{'' if read_only else ', and no folder to create it in'}; create one with `trustlab load {file.name} EXPORT`.")
     return not file.exists()
 
-# %% ../nbs/02_store.ipynb #780078f1
+# %% ../nbs/02_store.ipynb #bf3d1534
 def open_store(self: Lab) -> Lab:
     "Opens the store again after `close`; a new one gets its tables"
     if self.con: return self
@@ -112,7 +112,8 @@ def open_store(self: Lab) -> Lab:
     self.con = connect(self.path, self.spill, self.memory_limit, self.read_only, self.wait)
     try:
         if new: schema.create(self.con)
-        else: check_version(self.con, self.path)
+        else:
+            with clear_errors(self.path): check_version(self.con, self.path)
     except BaseException: self.close(); raise
     if new and self.path != ":memory:": os.chmod(self.path, 0o600)
     return self
@@ -149,10 +150,11 @@ def sql(self: Lab, query: str, **params: Any) -> pl.DataFrame:
 
 Lab.sql = sql
 
-# %% ../nbs/02_store.ipynb #c8e81b94
+# %% ../nbs/02_store.ipynb #20ec83ac
 @contextmanager
 def transaction(self: Lab) -> Iterator[duckdb.DuckDBPyConnection]:
     "One transaction around the block: committed at its end, rolled back on any exception (also an interrupt)"
+    if self.read_only: raise InvalidParameter(f"{self.path}: this store is open for reading only; open it without read_only=True to change it.")
     with clear_errors(self.path):
         self.con.execute("begin transaction")
         try:

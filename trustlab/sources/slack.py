@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LISTS', 'DAY', 'SAID', 'MESSAGE', 'MESSAGES', 'ACTS', 'UNLISTED', 'BOTS', 'PASSED', 'find', 'days', 'entries',
-           'places', 'people', 'messages', 'instant', 'reject_coded', 'strangers', 'stage', 'tell_others']
+           'places', 'people', 'messages', 'instant', 'reject_coded', 'stage', 'tell_others']
 
 # %% ../../nbs/sources/03b_slack.ipynb #9d2ca95f
 import codecs, json, re
@@ -38,16 +38,16 @@ def entries(bundle: Bundle, name: str) -> list[dict]:
     if isinstance(found, list): return [e for e in found if isinstance(e, dict) and isinstance(e.get("id"), str)]
     raise InvalidExport(f"{bundle.path}:{clean(name)}: not a JSON list, and the messages need the names in it; download the export again.")
 
-# %% ../../nbs/sources/03b_slack.ipynb #f5ca59ad
+# %% ../../nbs/sources/03b_slack.ipynb #d267a954
 def places(intake: Intake) -> pl.DataFrame:
-    "Each folder of the export with its channel's id, name and who can read it: columns `folder`, `id`, `name`, `visibility`"
-    rows = [(c.get("name") or c["id"], c["id"], c.get("name") or c["id"], visibility)
+    "Each folder of the export: columns `folder`, `id`, `name`, `visibility` (who can read it), and `one` and `other`, the two of a direct message"
+    rows = [(c.get("name") or c["id"], c["id"], c.get("name") or c["id"], visibility, *(c["members"] if visibility == "direct" and len(c.get("members") or ()) == 2 else (None, None)))
             for file, visibility in LISTS.items() for c in entries(intake.bundle, intake.root + file)]
     known = {folder for folder, *_ in rows} | {id for _, id, *_ in rows}
     lost = sorted({n.rsplit("/", 2)[-2] for n in days(intake.bundle, intake.root)} - known)
     if lost: intake.notes.append(f"no list of channels names {near('', lost)}; read under that name.")
-    rows += [(id, id, name, visibility) for folder, id, name, visibility in rows if folder != id] + [(f, f, f, "followers") for f in lost]
-    return pl.DataFrame(rows, schema=["folder", "id", "name", "visibility"], orient="row").unique("folder", keep="first", maintain_order=True)
+    rows += [(id, id, *rest) for folder, id, *rest in rows if folder != id] + [(f, f, f, "followers", None, None) for f in lost]
+    return pl.DataFrame(rows, schema=dict.fromkeys(["folder", "id", "name", "visibility", "one", "other"], pl.String), orient="row").unique("folder", keep="first", maintain_order=True)
 
 # %% ../../nbs/sources/03b_slack.ipynb #c0ba125d
 def people(intake: Intake) -> pl.DataFrame:
@@ -66,7 +66,7 @@ def messages(bundle: Bundle, names: list[str]) -> Iterator[tuple[str, int, int, 
             found = array_records(stream) if head[:1] == b"[" else [(0, head.decode("utf-8", "surrogateescape"), False)]
             for record, (at, text, whole) in enumerate(found, record + 1): yield name, record, at, text, whole
 
-# %% ../../nbs/sources/03b_slack.ipynb #c02b3be2
+# %% ../../nbs/sources/03b_slack.ipynb #565d59b7
 def instant(ts: str) -> str:
     "SQL for the timestamp that the text `ts` (SQL too) stands for, or null"
     number = rf"regexp_matches({ts}, '^\d{{1,11}}(\.\d{{1,6}})?$')"
@@ -90,8 +90,8 @@ select m.record, 'slack:' || p.id || ':' || m.ts as post_key, m.created_at, {ins
             then replace(replace(replace(json_extract_string(m.doc, '$.text'), '&lt;', '<'), '&gt;', '>'), '&amp;', '&') end as text,
        'slack:' || p.id || ':' || m.thread as conversation_key,
        case when m.thread <> m.ts then 'slack:' || p.id || ':' || m.thread end as reply_to_key,
-       case when m.thread <> m.ts then 'slack:' || nullif(m.opener, 'USLACKBOT') end as reply_to_account,
-       case when m.thread <> m.ts then 'thread' end as reply_basis,
+       'slack:' || case when m.thread <> m.ts then nullif(m.opener, 'USLACKBOT') when m.author = p.one then p.other when m.author = p.other then p.one end as reply_to_account,
+       case when m.thread <> m.ts then 'thread' when m.author in (p.one, p.other) then 'inferred' end as reply_basis,
        case when json_type(m.doc) <> 'OBJECT' then 'not_a_message' when m.created_at is null then 'bad_time'
             when m.created_at < timestamp '2000-01-01' or m.created_at > now()::timestamp + interval 1 day then 'timestamp_out_of_range' end as _code
 from dated m join read_parquet($places) p on p.folder = m.folder
@@ -136,20 +136,13 @@ from (select 'slack:' || json_extract_string(doc, '$.bot_id') as account_key,
 where account_key is not null order by account_key, handle
 """
 
-# %% ../../nbs/sources/03b_slack.ipynb #1fe8ed57
-def strangers(intake: Intake) -> None:
-    "Stores a placeholder for each author whom the list of users lacks"
-    intake.con.execute("""insert into account by name
-        select distinct author_key as account_key, 'slack' as platform, substr(author_key, 7) as handle, 'unknown' as kind, true as placeholder, author_key as person_key
-        from s_post where author_key is not null and author_key not in (select account_key from s_account) and author_key not in (select account_key from account)""")
-
-# %% ../../nbs/sources/03b_slack.ipynb #0b007496
+# %% ../../nbs/sources/03b_slack.ipynb #68278b58
 def stage(intake: Intake) -> None:
     "Stages the messages of a workspace, its members and bots, mentions and reactions, and the channels it watched"
     names, rooms = days(intake.bundle, intake.root), places(intake)
     intake.platform, intake.scope = "slack", "both"
     intake.constants = {"platform": "slack", "created_basis": "epoch"}
-    intake.places = sorted({("slack:" + id, name) for _, id, name, _ in rooms.rows()})
+    intake.places = sorted({("slack:" + id, name, one is None) for _, id, name, _, one, _ in rooms.rows()})
     intake.records(messages(intake.bundle, names))
     with intake.lab.lent(rooms) as path: intake.stage("record", MESSAGE, places=path)
     intake.posts()
@@ -157,7 +150,6 @@ def stage(intake: Intake) -> None:
     intake.link()
     with intake.lab.lent(people(intake)) as path:
         intake.stage("account", f"select * from read_parquet($people) union all select * from ({BOTS}) where account_key not in (select account_key from read_parquet($people))", people=path)
-    strangers(intake)
     intake.stage("role", "select account_key, 'bot' as role, 'export' as basis from s_account where kind = 'bot'")
     intake.stage("interaction", ACTS)
     intake.stage("post_count", UNLISTED)

@@ -41,7 +41,7 @@ COLUMN_LIST = """'twcs:' || _id as post_key, 'twcs:' || author_id as author_key,
   _id, _parent, _inbound, _answers, _handle, _code"""
 SELECT = SELECT.replace("HANDLE", HANDLE)
 
-# %% ../../nbs/sources/03a_twcs.ipynb #a0212b98
+# %% ../../nbs/sources/03a_twcs.ipynb #b14a97c8
 MESSAGES = {"bad_id": ("tweet_id", "tweet_id must be a number such as 10 or 10.0"), "no_author": ("author_id", "author_id is empty"),
             "bad_inbound": ("inbound", "inbound must be True or False"), "bad_parent": ("in_response_to_tweet_id", "in_response_to_tweet_id must be a number or empty"),
             "bad_time": ("created_at", "created_at must look like 'Tue Oct 31 22:10:47 +0000 2017'"),
@@ -58,7 +58,7 @@ def stage(intake: Intake) -> None:
     intake.constants = {"platform": "twcs", "kind": "post", "created_basis": "offset", "visibility": "public"}
     intake.posts(COLUMN_LIST)
     intake.reject([b | {"member": intake.root} for b in bad] + impossible(intake, opens, len(names)))
-    intake.key, intake.parent = "_id", "_parent"
+    intake.key, intake.parent, intake.authors_staged = "_id", "_parent", True
     intake.link()
     name_brands(intake)
     stage_people(intake)
