@@ -24,6 +24,7 @@ from trustlab.store import Lab
 
 COMMANDS = ["load", "roles", "measure", "report", "check", "sources", "rejects", "demo"]
 START = [sys.executable, "-c", "import sys; sys.argv[0] = 'trustlab'; from trustlab.cli import main; main()"]
+pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
 HEAD = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n"
 
 
@@ -167,13 +168,13 @@ def test_roles_are_declared(cli, desk):
     with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from role where basis = 'declared'")["n"][0] == 2
 
 
-def test_check_and_sources(cli, ten):
-    checks = json.loads(fine(cli("check", "ten.duckdb", "--json", cwd=ten)).out)["checks"]
+def test_check_and_sources(here, ten):
+    checks = json.loads(fine(here(ten, "check ten.duckdb --json")).out)["checks"]
     assert {"part": "holds", "what": "posts", "n": 10, "says": ""} in checks and checks[0].keys() == {"part", "what", "n", "says"}
-    assert re.search(r"holds +posts +10", fine(cli("check", "ten.duckdb", cwd=ten)).out)
-    known = json.loads(fine(cli("sources", "--json")).out)["sources"]
+    assert re.search(r"holds +posts +10", fine(here(ten, "check ten.duckdb")).out)
+    known = json.loads(fine(here(ten, "sources --json")).out)["sources"]
     assert {"twcs", "slack", "mastodon"} <= {row["source"] for row in known} and all(row["reads"] for row in known)
-    assert all(row["source"] in fine(cli("sources")).out for row in known)
+    assert all(row["source"] in fine(here(ten, "sources")).out for row in known)
 
 
 # ---- measure
@@ -215,39 +216,39 @@ def test_brand_may_be_repeated_and_set_may_not(cli, demo):
     assert "given once" in fine(cli("measure", "acknowledgement", store, "--set", "brand=BirchAir", "--brand", "CedarBank"), 2).err
 
 
-def test_every_format(cli, desk):
-    common = ("measure", "acknowledgement", "ten.duckdb", "--set", "by=week")
+def test_every_format(here, desk):
+    common = "measure acknowledgement ten.duckdb --set by=week"
     with Lab(desk / "ten.duckdb", read_only=True) as lab: result = function_of("acknowledgement")(lab, by="week")
-    table = fine(cli(*common, cwd=desk)).out
+    table = fine(here(desk, common)).out
     assert table.startswith(result.card.name) and f"formula: {result.card.formula}" in table and "2024-03-04" in table and "(" in table
-    rows = list(csv.DictReader(io.StringIO(fine(cli(*common, "--format", "csv", cwd=desk)).out)))
+    rows = list(csv.DictReader(io.StringIO(fine(here(desk, f"{common} --format csv")).out)))
     assert [float(row["response_rate"]) for row in rows] == result.frame["response_rate"].to_list() and rows[0]["week"] == "2024-03-04"
     for form in FORMATS:
-        ran = fine(cli(*common, "--format", form, "--out", f"result.{form}", cwd=desk))
+        ran = fine(here(desk, f"{common} --format {form} --out result.{form}"))
         assert ran.out == "" and ran.err.endswith(f"wrote result.{form}\n") and mode(desk / f"result.{form}") == 0o600
     assert pl.read_parquet(desk / "result.parquet").equals(result.frame) and json.loads((desk / "result.json").read_text())["rows"] == result.to_dict()["rows"]
     page = (desk / "result.html").read_text(encoding="utf-8")
     bare = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     assert "Content-Security-Policy" in bare and "<table" in bare and "2024-03-04" in bare and result.card.numerator in markup.unescape(bare)
     assert "trustlab-figure" in bare and not re.search(r"\b(?:src|href)=", bare) and len(page) > 3_000_000
-    fine(cli(*common, "--out", "by-ending.csv", cwd=desk))
+    fine(here(desk, f"{common} --out by-ending.csv"))
     assert (desk / "by-ending.csv").read_text() == (desk / "result.csv").read_text()
 
 
-def test_csv_cells_are_no_formulas(cli, tmp_path):
+def test_csv_cells_are_no_formulas(here, tmp_path):
     (tmp_path / "x.csv").write_text(HEAD + '1,101,True,Mon Mar 04 10:00:00 +0000 2024,help @acme,2,\n2,"=cmd|calc",False,Mon Mar 04 10:30:00 +0000 2024,hello,,1\n')
-    fine(cli("load", "x.duckdb", "x.csv", cwd=tmp_path))
-    ran = fine(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", "--format", "csv", cwd=tmp_path))
+    fine(here(tmp_path, "load x.duckdb x.csv"))
+    ran = fine(here(tmp_path, "measure acknowledgement x.duckdb --set by=brand --format csv"))
     assert [row["brand"] for row in csv.DictReader(io.StringIO(ran.out))] == ["'=cmd|calc"]
-    said = json.loads(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", "--format", "json", cwd=tmp_path).out)
+    said = json.loads(here(tmp_path, "measure acknowledgement x.duckdb --set by=brand --format json").out)
     assert said["rows"][0]["brand"] == "=cmd|calc"
 
 
-def test_names_from_an_export_cannot_drive_the_terminal(cli, tmp_path):
+def test_names_from_an_export_cannot_drive_the_terminal(here, tmp_path):
     (tmp_path / "x.csv").write_text(HEAD + '1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,2,\n2,"[red]\x1b[2Jacme",False,Mon Mar 04 10:30:00 +0000 2024,hello,,1\n')
-    fine(cli("load", "x.duckdb", "x.csv", cwd=tmp_path))
-    shown = fine(cli("measure", "acknowledgement", "x.duckdb", "--set", "by=brand", cwd=tmp_path))
-    refused = fine(cli("measure", "acknowledgement", "x.duckdb", "--brand", "acme", cwd=tmp_path), 2)
+    fine(here(tmp_path, "load x.duckdb x.csv"))
+    shown = fine(here(tmp_path, "measure acknowledgement x.duckdb --set by=brand"))
+    refused = fine(here(tmp_path, "measure acknowledgement x.duckdb --brand acme"), 2)
     assert "[red]" in shown.out and "[red]" in refused.err and "\x1b" not in shown.out + refused.err
 
 

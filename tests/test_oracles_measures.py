@@ -54,42 +54,46 @@ def topmost(post, by_id):
     return post
 
 
-def called(rows):
-    "Every eligible call with its first answer (DESIGN 4, rules 2, 4, 8), and how many were left out, by reason"
+def addressed(rows):
+    "Every post that calls a brand (rule 2), with its answers (rule 8), and with the reason why it cannot count (rule 4), if there is one"
     by_id, voices = {r["id"]: r for r in rows}, {r["author"] for r in rows if not r["inbound"]}
-    replies = defaultdict(list)
+    replies, calls = defaultdict(list), []
     for r in rows:
         if r["author"] in voices and r["parent"]: replies[r["parent"]].append(r)
-    calls, out = [], Counter()
     for r in rows:
         parent, answering = by_id.get(r["parent"]), sorted(replies[r["id"]], key=lambda a: a["at"])
-        if parent and parent["author"] in voices: brand = parent["author"].lower()
-        elif answering: brand = answering[0]["author"].lower()
+        if parent and parent["author"] in voices: brand = parent["author"]
+        elif answering: brand = answering[0]["author"]
         else: brand = first_handle(r["text"]) if r["inbound"] else None
         if brand is None: continue
-        conversation, mine = topmost(r["id"], by_id), [a for a in answering if a["author"].lower() == brand]
-        out["early"] += sum(a["at"] < r["at"] for a in mine) if r["author"] not in voices and conversation is not None else 0
-        if r["author"] in voices: out["by_brand"] += 1
-        elif conversation is None: out["reply_cycle"] += 1
-        elif not answering and any(a not in by_id for a in r["answers"]): out["answer_outside_export"] += 1
-        else:
-            later = [a["at"] for a in mine if a["at"] >= r["at"]]
-            calls.append({"id": r["id"], "brand": brand, "author": r["author"], "conversation": conversation, "at": r["at"], "replies": later, "answered": min(later, default=None)})
-    return calls, out
+        mine = [a["at"] for a in answering if a["author"].lower() == brand.lower()]
+        conversation, later = topmost(r["id"], by_id), [at for at in mine if at >= r["at"]]
+        outside = not answering and any(a not in by_id for a in r["answers"])
+        why = "by_brand" if r["author"] in voices else "reply_cycle" if conversation is None else "answer_outside_export" if outside else None
+        calls.append({"id": r["id"], "brand": brand.lower(), "author": r["author"], "conversation": conversation, "at": r["at"], "why": why,
+                      "answered": min(later, default=None), "early": len(mine) - len(later)})
+    return calls
+
+
+def called(rows): return [c for c in addressed(rows) if c["why"] is None]
 
 
 def runs(calls):
-    "Runs by a state machine (rule 6): a post opens a run or joins the open one, a reply to a post of the open run closes it"
-    threads = defaultdict(list)
+    """Runs by a state machine (rule 6): a post joins the open run, or opens one when an answer came since the post before it.
+
+    An answer is a call's first; one of the same second as a post stands before it, unless it answers that post or another of that second."""
+    threads, done = defaultdict(list), []
     for c in calls: threads[c["author"], c["brand"], c["conversation"]].append(c)
-    done = []
     for _, posts in sorted(threads.items()):
-        run = None
-        for c in sorted(posts, key=lambda c: (c["at"], c["id"])):
-            if run is None or any(p["answered"] and p["answered"] <= c["at"] for p in run["posts"]):
-                run = {"brand": c["brand"], "at": c["at"], "posts": [], "first": run is None}
+        answers = [(c["answered"], 2 if c["answered"] == c["at"] else 0, "", None) for c in posts if c["answered"]]
+        run, first = None, True
+        for _, _, _, call in sorted([(c["at"], 1, c["id"], c) for c in posts] + answers, key=lambda e: e[:3]):
+            if call is None: run = None
+            elif run is None:
+                run = {"brand": call["brand"], "at": call["at"], "posts": [call], "first": first}
                 done.append(run)
-            run["posts"].append(c)
+                first = False
+            else: run["posts"].append(call)
     for run in done: run["answered"] = min((p["answered"] for p in run["posts"] if p["answered"]), default=None)
     return done
 
@@ -170,8 +174,12 @@ def same_frames(a, b, tolerance=1e-9):
 
 # ---- communities as files
 
+ZERO = datetime(2024, 3, 22, 20, tzinfo=timezone.utc)
+NUMBERS = count()
+
+
 def write(rows, path):
-    "A twcs file; the recorded answers are the replies in the file and `outside`, ids that no row has"
+    "A twcs file; the recorded answers are the replies in the file, and `outside`: ids that no row has"
     below = defaultdict(list)
     for r in rows: below[r["parent"]].append(r["id"])
     with path.open("w", newline="", encoding="utf-8") as out:
@@ -181,36 +189,48 @@ def write(rows, path):
     return path
 
 
-ZERO = datetime(2024, 3, 22, 20, tzinfo=timezone.utc)
-HANDLES = ["Acme", "acme", "ACME", "Birch", "birch", "Cedar", "Zed_1", "Quiet"]
-NUMBERS = count()
+def community(choose, k, size):
+    """Rows about three brands and four customers, in any knot: threads, chasers, cycles, answers before the call and outside of the file.
+
+    `choose(options)` picks; ids, brands and customers carry the number `k`, so that many communities fit into one file."""
+    step, longest, chatty = choose([60, 900, 5 * 3600]), choose([8, 60]), choose([True, False])
+    ids, names, rows = [str(1000 * (k + 1) + i) for i in range(size)], [f"Acme{k}", f"Birch{k}", f"Cedar{k}"], []
+    for i in range(size):
+        inbound = choose([True, True, True, False, False])
+        author = choose([f"{c}{k:05}" for c in ("12" if chatty else "1234")]) if inbound else choose(names[:1] * 3 if chatty else [*names, names[0]])
+        before = [ids[i - 1]] * 3 + ids[max(0, i - 4):i] if i else [""]
+        parent = choose(before if chatty or choose([True, False]) else [*ids, "", "", "", "", f"{1000 * (k + 1) + 901}"])
+        rows.append({"id": ids[i], "author": author, "inbound": inbound, "at": ZERO + timedelta(seconds=step * (i if chatty and choose([True, True, False]) else choose(range(longest)))),
+                     "parent": parent, "outside": choose([[]] * 11 + [[f"{1000 * (k + 1) + 910 + i}"]])})
+    voices = sorted({r["author"] for r in rows if not r["inbound"]})
+    for r in rows:
+        if voices and r["inbound"] and choose([False] * 29 + [True]): r["author"] = choose(voices)
+        handles = [choose([str, str.lower, str.upper])(choose([*names, f"Zed_{k}", "102"])) for _ in range(choose([0, 1, 1, 2]))]
+        r["text"] = " ".join(["@" + h for h in handles] + [choose(["hello", "me@mail.example", "I would recommend it"])])
+    return [] if disputed(rows) else rows
+
+
+def disputed(rows):
+    "Whether two brands answer a post first, in the same second: no rule says which of them it called"
+    for r in rows:
+        first = sorted((a["at"], a["author"]) for a in rows if a["parent"] == r["id"] and not a["author"].isdigit())
+        if len({author for at, author in first if at == first[0][0]}) > 1: return True
+    return False
+
+
+def many(seed, n):
+    "n communities in one file, its rows in any order"
+    rng = random.Random(seed)
+    rows = [r for k in range(n) for r in community(rng.choice, k, rng.randint(1, 12))]
+    rng.shuffle(rows)
+    return rows
 
 
 @st.composite
-def communities(draw, posts=st.integers(1, 30)):
-    "Rows about three brands and four customers, in any knot: threads, chasers, cycles, answers before the call and outside of the file"
-    size, step = draw(posts), draw(st.sampled_from([60, 900, 5 * 3600]))
-    rows = []
-    for i in range(size):
-        inbound = draw(st.integers(0, 9)) < 6
-        author = draw(st.sampled_from(["101", "102", "103", "104"] if inbound else ["Acme", "Acme", "Birch", "Cedar"]))
-        kind = draw(st.integers(0, 19))
-        parent = str(i) if kind < 7 and i else str(draw(st.integers(1, size))) if kind < 15 else "9001" if kind == 15 else ""
-        if inbound and draw(st.integers(0, 30)) == 0: author = "Birch"
-        text = " ".join(["@" + h for h in draw(st.lists(st.sampled_from([*HANDLES, "102"]), max_size=2))] + [draw(st.sampled_from(["hello", "me@mail.example", "I would recommend it"]))])
-        outside = [str(9100 + i)] if draw(st.integers(0, 11)) == 0 else []
-        at = ZERO + timedelta(seconds=step * draw(st.integers(0, 60)))
-        rows.append({"id": str(i + 1), "author": author, "inbound": inbound, "at": at, "text": text, "parent": parent, "outside": outside, "answers": []})
-    below = defaultdict(list)
-    for r in rows: below[r["parent"]].append(r)
-    for r in rows:
-        answering = sorted((a for a in below[r["id"]] if a["author"] in HANDLES), key=lambda a: a["at"])
-        assume(len({a["author"] for a in answering if a["at"] == answering[0]["at"]}) < 2)
+def communities(draw):
+    rows = community(lambda options: draw(st.sampled_from(list(options))), 0, draw(st.integers(1, 12)))
+    assume(rows)
     return draw(st.permutations(rows))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory): return tmp_path_factory.mktemp("communities")
 
 
 def loaded(rows, folder):
@@ -221,51 +241,126 @@ def loaded(rows, folder):
     return lab, tweets(path)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory): return tmp_path_factory.mktemp("communities")
+
+
+@pytest.fixture(scope="module")
+def village(folder):
+    "Four hundred communities in one lab, and their rows"
+    lab, rows = loaded(many(5, 400), folder)
+    with lab: yield lab, rows
+
+
+@pytest.fixture(scope="module")
+def townsfolk(town):
+    "The town's twcs file in a lab, and its rows"
+    with tl.Lab() as lab:
+        lab.load(town / "twcs.csv")
+        yield lab, tweets(town / "twcs.csv")
+
+
 # ---- acknowledgement
 
-def check_acknowledgement(lab, rows):
-    calls, out = called(rows)
-    end = max(r["at"] for r in rows)
-    if not calls:
-        with pytest.raises(NotIdentifiable): tl.acknowledgement(lab)
-        return
-    for unit in ("conversation", "run", "post"):
-        items = units(calls, unit)
-        same_acknowledgement(tl.acknowledgement(lab, by="brand", unit=unit).frame, grouped(items, lambda u: u["brand"]), end)
-    measure = tl.acknowledgement(lab, unit="post")
-    same_acknowledgement(measure.frame, {(): calls}, end)
-    said = {words: int(m[1].replace(",", "")) for n in measure.notes if (m := re.match(r"left out: ([\d,]+) (.*)", n)) for words in [m[2]]}
-    reasons = {"answer_outside_export": "calls whose recorded answer lies outside the export", "by_brand": "posts by brands", "reply_cycle": "posts in a reply cycle", "early": "replies dated before the call they answer"}
-    assert {w: said.get(w, 0) for w in ("calls whose recorded answer lies outside the export",)} == {reasons["answer_outside_export"]: out["answer_outside_export"]}
+REASONS = {"answer_outside_export": "calls whose recorded answer lies outside the export", "by_brand": "posts by brands", "reply_cycle": "posts in a reply cycle"}
 
 
-def check_weeks(lab, rows, *zones):
-    calls, _ = called(rows)
+def told(measure):
+    "What the notes say was left out, as words to counts"
+    found = (re.match(r"left out: ([\d,]+) (.*)", note) for note in measure.notes)
+    return {m[2]: int(m[1].replace(",", "")) for m in found if m}
+
+
+def check_units(lab, rows, *only):
+    calls, end = called(rows), max(r["at"] for r in rows)
+    for unit in only or ("conversation", "run", "post"):
+        frame = tl.acknowledgement(lab, by="brand", unit=unit).frame
+        same_acknowledgement(frame, grouped(units(calls, unit), lambda u: u["brand"]), end)
+
+
+def check_notes(lab, rows):
+    everything = addressed(rows)
+    measure, why = tl.acknowledgement(lab, unit="post"), Counter(c["why"] for c in everything if c["why"])
+    same_acknowledgement(measure.frame, {(): called(rows)}, max(r["at"] for r in rows))
+    early = sum(c["early"] for c in everything if c["why"] is None)
+    assert told(measure) == {REASONS[w]: n for w, n in why.items()} | ({"replies dated before the call they answer": early} if early else {})
+
+
+def check_weeks(lab, rows, tz):
     end = max(r["at"] for r in rows)
-    for tz in zones:
-        frame = tl.acknowledgement(lab, by=("brand", "week"), tz=tz).frame
-        same_acknowledgement(frame, grouped(units(calls, "conversation"), lambda u: u["brand"], lambda u: monday(u["at"], tz)), end)
-        closing = lambda week: datetime.combine(week + timedelta(days=7), datetime.min.time(), ZoneInfo(tz))
-        assert frame["partial"].to_list() == [end < closing(week) for week in frame["week"]]
+    frame = tl.acknowledgement(lab, by=("brand", "week"), tz=tz).frame
+    same_acknowledgement(frame, grouped(units(called(rows), "conversation"), lambda u: u["brand"], lambda u: monday(u["at"], tz)), end)
+    closing = [datetime.combine(week + timedelta(days=7), datetime.min.time(), ZoneInfo(tz)) for week in frame["week"]]
+    assert frame["partial"].to_list() == [end < moment for moment in closing]
 
 
 def check_worklist(lab, rows):
-    calls, _ = called(rows)
     end = max(r["at"] for r in rows)
     waiting = [(r["brand"], r["at"].replace(tzinfo=None), (end - r["at"]).total_seconds(), len(r["posts"]), "first call" if r["first"] else "came back", "twcs:" + r["posts"][0]["id"])
-               for r in runs(calls) if r["answered"] is None]
+               for r in runs(called(rows)) if r["answered"] is None]
     got = tl.worklist(lab)
-    assert got["waiting_since"].is_sorted()
-    rows = [(b.lower(), *rest) for b, *rest in got.select("brand", "waiting_since", "waited_seconds", "posts", "kind", "post_key").rows()]
-    assert sorted(rows) == sorted(waiting)
+    listed = [(b.lower(), *rest) for b, *rest in got.select("brand", "waiting_since", "waited_seconds", "posts", "kind", "post_key").rows()]
+    assert got["waiting_since"].is_sorted() and sorted(listed) == sorted(waiting)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-@given(communities())
+@pytest.mark.parametrize("unit", ["conversation", "run", "post"])
+@pytest.mark.parametrize("where", ["townsfolk", "village"])
+def test_acknowledgement_of_each_brand(request, where, unit): check_units(*request.getfixturevalue(where), unit)
+
+
+@pytest.mark.parametrize("where", ["townsfolk", "village"])
+def test_what_is_left_out_is_counted(request, where): check_notes(*request.getfixturevalue(where))
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+@pytest.mark.parametrize("where", ["townsfolk", "village"])
+def test_weeks_begin_on_monday_where_one_is(request, where, tz): check_weeks(*request.getfixturevalue(where), tz)
+
+
+@pytest.mark.parametrize("where", ["townsfolk", "village"])
+def test_who_waits(request, where): check_worklist(*request.getfixturevalue(where))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
+@given(rows=communities())
 def test_acknowledgement_of_any_community(folder, rows):
     lab, read = loaded(rows, folder)
     with lab:
-        check_acknowledgement(lab, read)
-        if called(read)[0]:
-            check_weeks(lab, read, "UTC", "Europe/Berlin")
-            check_worklist(lab, read)
+        if called(read): check_units(lab, read)
+        else:
+            with pytest.raises(NotIdentifiable): tl.acknowledgement(lab)
+
+
+def test_scikit_survival_gives_the_same(townsfolk):
+    sksurv = pytest.importorskip("sksurv.nonparametric", reason="scikit-survival is not installed")
+    lab, rows = townsfolk
+    frame, end = tl.acknowledgement(lab, by="brand", unit="run").frame, max(r["at"] for r in rows)
+    for (brand,), items in grouped(units(called(rows), "run"), lambda u: u["brand"]).items():
+        times = waits(items, end)
+        x, y = sksurv.kaplan_meier_estimator([bool(hit) for _, hit in times], [t for t, _ in times])
+        row = next(r for r in frame.iter_rows(named=True) if r["brand"].lower() == brand)
+        for label, span in SPANS.items(): close(row[f"ack_{label}"], 1 - y[x <= span][-1])
+        close(row["median_seconds"], next((float(t) for t, s in zip(x, y) if s <= 0.5 + 1e-12), None), 0)
+
+
+def tiny(*rows):
+    "Rows from (author, minute, parent, text); they are numbered from 1, and digits write to brands"
+    return [{"id": str(i), "author": a, "inbound": a.isdigit(), "at": ZERO + timedelta(minutes=m), "parent": str(p or ""), "text": text} for i, (a, m, p, text) in enumerate(rows, 1)]
+
+
+TINY = {
+    "an answer in the same second ends the run": tiny(("101", 0, None, "@Acme a"), ("Acme", 0, 1, ""), ("101", 5, 2, "b"), ("Acme", 60, None, "")),
+    "an answer in the same second stands after its post": tiny(("101", 0, None, "@Acme a"), ("Acme", 5, 1, ""), ("101", 10, 2, "b"), ("101", 20, 2, "c"), ("Acme", 20, 4, ""), ("Acme", 60, None, "")),
+    "an answer to an older post ends the run": tiny(("101", 0, None, "@Acme a"), ("101", 10, 1, "@Acme b"), ("Acme", 20, 1, ""), ("101", 30, 3, "c"), ("Acme", 35, 2, ""), ("101", 40, 5, "d"), ("Acme", 60, None, "")),
+    "a second reply to the same post ends no run": tiny(("101", 0, None, "@Acme a"), ("Acme", 10, 1, ""), ("101", 20, 2, "b"), ("Acme", 25, 1, ""), ("101", 30, 4, "c"), ("Acme", 60, None, "")),
+    "a handle in a reply is the same in any case": tiny(("101", 0, None, "hello"), ("102", 1, 1, "@ACME can you help?"), ("Acme", 60, None, "")),
+    "a silent brand is one in any spelling": tiny(("101", 0, None, "@Quiet a"), ("102", 1, None, "@quiet b"), ("Acme", 60, None, "")),
+    "a silent brand called in a reply": tiny(("101", 0, None, "hello"), ("102", 1, 1, "@Quiet can you help?"), ("103", 2, None, "@Acme a"), ("Acme", 60, None, "")),
+    "two brands in a thread": tiny(("101", 0, None, "@Acme @Birch a"), ("Birch", 5, 1, ""), ("101", 6, 2, "@Acme b"), ("Acme", 9, 3, ""), ("102", 10, 2, "c"), ("Acme", 60, None, "")),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_by_the_rule(folder, name):
+    lab, rows = loaded(TINY[name], folder)
+    with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows)

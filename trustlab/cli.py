@@ -28,7 +28,7 @@ from .core import *
 from .load import READERS, siblings
 from .store import Lab
 
-# %% ../nbs/14_cli.ipynb #6046ae33
+# %% ../nbs/14_cli.ipynb #5fb76e61
 def safe(text: object) -> str:
     "Text as one line that a terminal shows and does not obey: line breaks become spaces, control characters are replaced"
     return html.unescape(clean(re.sub(r"\s*[\r\n\t]+\s*", " ", str(text)).strip(), sys.maxsize))
@@ -50,10 +50,10 @@ def audible() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", TrustlabWarning)
-        warnings.showwarning = lambda message, *rest: tell(f"warning: {message}")
+        setattr(warnings, "showwarning", lambda message, *place: tell(f"warning: {message}"))
         yield
 
-# %% ../nbs/14_cli.ipynb #47302129
+# %% ../nbs/14_cli.ipynb #a9112efe
 EXITS = {
     0: "all in",
     2: "wrong usage; also an unknown parameter, measure, brand or source",
@@ -83,7 +83,7 @@ def paragraph(error: BaseException) -> str:
     "What an error says to the person at the terminal"
     code = code_of(error)
     if code == 130: return "interrupted; what was under way was undone."
-    if hasattr(error, "format_message"): return f"{error.format_message().rstrip('.')}. Try `{getattr(error.ctx, 'command_path', 'trustlab')} --help`."
+    if said := getattr(error, "format_message", None): return f"{said().rstrip('.')}. Try `{getattr(getattr(error, 'ctx', None), 'command_path', 'trustlab')} --help`."
     if isinstance(error, OSError) and error.strerror: return f"{error.filename or 'file'}: {error.strerror}."
     if isinstance(error, MemoryError): return "memory ran out; nothing was changed. Free some, or load the exports one by one."
     return str(error) if code != 1 else f"{type(error).__name__}: {error}. This is a fault of trustlab; please report it with the command that brought it about."
@@ -173,7 +173,7 @@ def texts(frame: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
     names = [c for c in frame.columns if c not in joined]
     return names, [[word(row, c) for c in names] for row in frame.iter_rows(named=True)]
 
-# %% ../nbs/14_cli.ipynb #1c7f6fb0
+# %% ../nbs/14_cli.ipynb #5f583006
 def drawn(frame: pl.DataFrame) -> str:
     "A frame as a table of text; where a terminal is too narrow for it, each row as a list of its own"
     from rich import box
@@ -185,7 +185,8 @@ def drawn(frame: pl.DataFrame) -> str:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names: table.add_column(Text(name), justify="right" if frame.schema[name].is_numeric() else "left")
     for row in rows: table.add_row(*map(Text, row))
-    room, console = (Console().width if sys.stdout.isatty() else 100_000), Console(file=sys.stdout, width=100_000)
+    terminal = sys.stdout.isatty()
+    room, console = Console().width if terminal else 100_000, Console(file=sys.stdout, width=100_000, force_terminal=terminal, force_jupyter=False)
     if len(rows) == 1 < len(names) - 4 or console.measure(table).maximum > room: return "\n\n".join(sideways(names, row) for row in rows)
     with console.capture() as text: console.print(table)
     return "\n".join(line.rstrip() for line in text.get().splitlines() if line.strip())

@@ -309,7 +309,7 @@ def update_known(intake: Intake, load_id: str, as_of: datetime | None) -> tuple[
     intake.con.execute("update post set load_id = ? from s_known k where post.post_key = k.post_key and k.newer", [load_id])
     return changed, intake.count("select count(*) from s_known") - changed
 
-# %% ../nbs/03_load.ipynb #1a7cd00b
+# %% ../nbs/03_load.ipynb #cade4266
 def tops(rows: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For each of `rows` with its parent's row in `up`: the row reached by going up, and whether that lies on a cycle"
     base, size = min(rows.min(), up.min()), int(max(rows.max(), up.max()) - min(rows.min(), up.min())) + 1
@@ -319,11 +319,11 @@ def tops(rows: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return top[rows - base] + base, child[top[rows - base]]
 
 def climb(intake: Intake) -> None:
-    "Makes `s_top(row, top, lost)`: for each staged reply the row it reaches by going up (its own without a staged parent); `lost` if it goes round in a cycle"
+    "Makes `s_top(top, lost)`, a row for each of `s_link` in its order: the row it reaches by going up (its own without a staged parent); `lost` if it goes round in a cycle"
     link = frame_of(intake.con.sql("select row, coalesce(up, row) as up from s_link"))
     top, lost = tops(link["row"].to_numpy(), link["up"].to_numpy()) if link.height else (np.zeros(0, np.int64), np.zeros(0, bool))
     away = frame_of(intake.con.sql("select row from s_link where up is null"))["row"].to_numpy()
-    with intake.lab.lent(link.select("row").with_columns(top=pl.Series(top), lost=pl.Series(lost & ~np.isin(top, away)))) as path:
+    with intake.lab.lent(pl.DataFrame({"top": top, "lost": lost & ~np.isin(top, away)})) as path:
         intake.stage("top", "select * from read_parquet($path)", path=path)
 
 # %% ../nbs/03_load.ipynb #266d5419
@@ -335,17 +335,17 @@ def one_writer(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try: yield
     finally: con.execute(f"set threads = {int(threads)}")
 
-# %% ../nbs/03_load.ipynb #b092a607
+# %% ../nbs/03_load.ipynb #0db58c94
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
-    have, known = intake.columns(), intake.count("select count(*) from s_known")
+    have, known, stored = intake.columns(), intake.count("select count(*) from s_known"), intake.count("select count(*) from post")
     thread = "s.conversation_key" if "conversation_key" in have else "case when s.reply_to_key is null then s.post_key else t.thread end"
     to = "coalesce(s.reply_to_account, t.to_key)" if "reply_to_account" in have else "t.to_key"
     if "conversation_key" not in have: climb(intake)
     intake.stage("tie", "select row, to_key from s_link" if "conversation_key" in have else f"""
-        with root as (select s._row as row, coalesce(l.thread, s.reply_to_key, s.post_key) as thread from s_post s left join s_link l on l.row = s._row where l.up is null)
-        select l.row, l.to_key, case when not t.lost then r.thread end as thread
-        from s_link l join s_top t on t.row = l.row left join root r on r.row = t.top""")
+        select l.row, l.to_key, case when not l.lost then coalesce({"a.thread, " if known or stored else ""}p.reply_to_key, p.post_key) end as thread
+        from (select l.row, l.to_key, t.top, t.lost from s_link l positional join s_top t) l join s_post p on p._row = l.top
+        {"left join s_link a on a.row = l.top" if known or stored else ""}""")
     fixed = [f"'{value}' as {quoted(name)}" for name, value in intake.constants.items()]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
     with one_writer(intake.con): return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
@@ -360,7 +360,7 @@ def adopt(intake: Intake, load_id: str) -> None:
     intake.con.execute(f"""update post set conversation_key = n.conversation_key from ({new}) n
         where post.conversation_key = n.post_key and n.conversation_key <> n.post_key and post.post_key <> n.post_key""", {"load_id": load_id})
 
-# %% ../nbs/03_load.ipynb #748b940e
+# %% ../nbs/03_load.ipynb #011c2d83
 def insert_accounts(intake: Intake) -> None:
     "Stores accounts that are new, and names those that were placeholders"
     con, given = intake.con, intake.columns("account")
@@ -369,10 +369,11 @@ def insert_accounts(intake: Intake) -> None:
         con.execute(f"update account set {sets}, placeholder = false from s_account s where account.account_key = s.account_key")
         con.execute("insert into account by name select s.*, false as placeholder, s.account_key as person_key from s_account s "
                     "where not exists (select 1 from account a where a.account_key = s.account_key)")
-    acts = "union select actor_key from s_interaction union select target_key from s_interaction" if intake.columns("interaction") else ""
+    told = "select reply_to_account as account_key from s_post" if "reply_to_account" in intake.columns() else "select null as account_key"
+    acts = " union select actor_key from s_interaction union select target_key from s_interaction" if intake.columns("interaction") else ""
     con.execute(f"""insert into account by name
         select account_key, ? as platform, substr(account_key, strpos(account_key, ':') + 1) as handle, 'unknown' as kind, true as placeholder, account_key as person_key
-        from ({"" if intake.authors_staged else "select author_key as account_key from s_post union "}select reply_to_account as account_key from post where load_id = (select max(load_id) from s_load) {acts}) n
+        from ({"" if intake.authors_staged else "select author_key as account_key from s_post union "}{told}{acts}) n
         where account_key is not null and not exists (select 1 from account a where a.account_key = n.account_key)""", [intake.platform])
 
 # %% ../nbs/03_load.ipynb #e986efbe

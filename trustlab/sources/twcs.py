@@ -19,7 +19,7 @@ def find(bundle: Bundle) -> list[str]:
     tables = [n for n in bundle.names if n.lower().endswith((".csv", ".txt")) and bundle.names[n]]
     return [n for n in tables if len({"tweet_id", "inbound", "response_tweet_id", "in_response_to_tweet_id"} & set(delimited.header(bundle.head(n)))) >= 3]
 
-# %% ../../nbs/sources/03a_twcs.ipynb #c11092c0
+# %% ../../nbs/sources/03a_twcs.ipynb #acdb0022
 HANDLE = "(?:^|[^A-Za-z0-9_.@])@([0-9]*[A-Za-z_][A-Za-z0-9_]*)"
 
 SELECT = r"""
@@ -32,7 +32,7 @@ select _id, nullif(trim(author_id), '') as author_id, created_at, text, _parent,
 from (select tweet_id, author_id, text, inbound, response_tweet_id, in_response_to_tweet_id,
              case when regexp_matches(tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(tweet_id as bigint) end as _id,
              case when regexp_matches(in_response_to_tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(in_response_to_tweet_id as bigint) end as _parent,
-             case lower(trim(inbound)) when 'true' then true when 'false' then false end as _inbound,
+             case when inbound = 'True' then true when inbound = 'False' then false when lower(trim(inbound)) = 'true' then true when lower(trim(inbound)) = 'false' then false end as _inbound,
              try_strptime(created_at, ['%a %b %d %H:%M:%S %z %Y', '%Y-%m-%d %H:%M:%S%z', '%Y-%m-%dT%H:%M:%S%z']) at time zone 'UTC' as created_at
       from {rows}) as row
 """
@@ -41,7 +41,7 @@ COLUMN_LIST = """'twcs:' || _id as post_key, 'twcs:' || author_id as author_key,
   _id, _parent, _inbound, _answers, _handle, _code"""
 SELECT = SELECT.replace("HANDLE", HANDLE)
 
-# %% ../../nbs/sources/03a_twcs.ipynb #b14a97c8
+# %% ../../nbs/sources/03a_twcs.ipynb #01760542
 MESSAGES = {"bad_id": ("tweet_id", "tweet_id must be a number such as 10 or 10.0"), "no_author": ("author_id", "author_id is empty"),
             "bad_inbound": ("inbound", "inbound must be True or False"), "bad_parent": ("in_response_to_tweet_id", "in_response_to_tweet_id must be a number or empty"),
             "bad_time": ("created_at", "created_at must look like 'Tue Oct 31 22:10:47 +0000 2017'"),
@@ -51,8 +51,9 @@ def stage(intake: Intake) -> None:
     "Stages the tweets of one file, their authors and roles, and what the file tells of answers it does not hold"
     what = f"{intake.bundle.path}{':' + intake.root if intake.bundle.archive else ''}"
     names = delimited.bind(delimited.header(intake.bundle.head(intake.root, 1 << 16)), COLUMNS, what)
-    path = intake.bundle.path if intake.bundle.path.is_file() and not intake.bundle.archive else None
-    opens = lambda: intake.bundle.open(intake.root)
+    source = lambda: intake.bundle.open(intake.root)
+    opens = delimited.as_utf8(source, intake.temp / "utf8.csv")
+    path = intake.bundle.path if intake.bundle.path.is_file() and not intake.bundle.archive and opens is source else None
     bad = delimited.read(intake.con, "s_record", SELECT, names, opens, path, intake.temp)
     intake.platform = "twcs"
     intake.constants = {"platform": "twcs", "kind": "post", "created_basis": "offset", "visibility": "public"}
