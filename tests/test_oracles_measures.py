@@ -137,6 +137,7 @@ def monday(at, tz):
 
 
 def grouped(items, *keys):
+    "Items by the values of `keys`, in the order of those"
     found = defaultdict(list)
     for item in items: found[tuple(key(item) for key in keys)].append(item)
     return dict(sorted(found.items()))
@@ -344,7 +345,7 @@ def test_scikit_survival_gives_the_same(townsfolk):
 
 
 def tiny(*rows):
-    "Rows from (author, minute, parent, text); they are numbered from 1, and digits write to brands"
+    "Rows from (author, minute, parent, text), numbered from 1; who is called by digits is a customer"
     return [{"id": str(i), "author": a, "inbound": a.isdigit(), "at": ZERO + timedelta(minutes=m), "parent": str(p or ""), "text": text} for i, (a, m, p, text) in enumerate(rows, 1)]
 
 
@@ -356,6 +357,7 @@ TINY = {
     "a handle in a reply is the same in any case": tiny(("101", 0, None, "hello"), ("102", 1, 1, "@ACME can you help?"), ("Acme", 60, None, "")),
     "a silent brand is one in any spelling": tiny(("101", 0, None, "@Quiet a"), ("102", 1, None, "@quiet b"), ("Acme", 60, None, "")),
     "a silent brand called in a reply": tiny(("101", 0, None, "hello"), ("102", 1, 1, "@Quiet can you help?"), ("103", 2, None, "@Acme a"), ("Acme", 60, None, "")),
+    "of two posts in one second the lower key stands first": tiny(("101", 0, None, "@Acme a"), ("101", 0, 1, "@Acme b"), ("Acme", 60, None, ""))[::-1],
     "two brands in a thread": tiny(("101", 0, None, "@Acme @Birch a"), ("Birch", 5, 1, ""), ("101", 6, 2, "@Acme b"), ("Acme", 9, 3, ""), ("102", 10, 2, "c"), ("Acme", 60, None, "")),
 }
 
@@ -364,3 +366,151 @@ TINY = {
 def test_by_the_rule(folder, name):
     lab, rows = loaded(TINY[name], folder)
     with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows)
+
+
+# ---- reciprocity
+
+PEOPLE = "abcdef"
+ROLES = {"a": "brand", "b": "staff", "c": "customer", "d": "customer"}
+DAY, START = 86400, int(ZERO.timestamp())
+
+
+def gave_back(acts, window, *keys, pooled=lambda act: None):
+    """Every number of reciprocity in loops: acts are (giver, receiver, time or None); groups by `keys` of the act given.
+
+    Edges of a group look for their way back among all acts that agree in `pooled`; acts look for their return among all acts."""
+    end = max(t for _, _, t in acts if t is not None)
+    real = [a for a in acts if None not in a and a[0] != a[1]]
+    weight = Counter((pooled(a), a[0], a[1]) for a in real)
+    found = {}
+    for key, given in grouped(real, *keys).items():
+        edges = Counter((pooled(a), a[0], a[1]) for a in given)
+        back = {e: weight[e[0], e[2], e[1]] for e in edges}
+        dyads = {mutual: {frozenset(e[1:]) for e in edges if (back[e] > 0) == mutual} for mutual in (True, False)}
+        people, times, returns = {x for e in edges for x in e[1:]}, [], set()
+        for giver, receiver, t in given:
+            at = min((u for x, y, u in real if (x, y) == (receiver, giver) and u > t), default=None)
+            times.append((float((at or end) - t), int(at is not None)))
+            if at is not None and at - t <= window: returns.add((receiver, giver, at))
+        r, density = sum(back[e] > 0 for e in edges) / len(edges), len(edges) / (len(people) * (len(people) - 1))
+        found[key] = {"accounts": len(people), "edges": len(edges), "mutual": len(dyads[True]), "asymmetric": len(dyads[False]),
+                      "edge_reciprocity": r, "dyad_reciprocity": len(dyads[True]) / (len(dyads[True]) + len(dyads[False])),
+                      "rho": (r - density) / (1 - density) if density < 1 else None,
+                      "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()), "given": len(given),
+                      "returned": sum(hit and t <= window for t, hit in times), "returning_acts": len(returns),
+                      "return_rate": share_by(times, window), "median_return_seconds": half(times)}
+    return found
+
+
+def same_reciprocity(frame, found, *names):
+    assert [tuple(row) for row in frame.select(names).rows()] == list(found) if names else frame.height == 1
+    for row, want in zip(frame.iter_rows(named=True), found.values()):
+        for column, value in want.items(): close(row[column], value)
+
+
+def lab_of(acts):
+    givers, receivers, times = zip(*acts)
+    return tl.from_acts(pl.DataFrame({"from": givers, "to": receivers, "occurred_at": times}, schema_overrides={"occurred_at": pl.Int64}))
+
+
+def multigraph(times): return st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(PEOPLE), times), min_size=1, max_size=60)
+
+
+def two_sided(acts): return any(a != b and t is not None for a, b, t in acts)
+
+
+@settings(max_examples=60)
+@given(acts=multigraph(st.one_of(st.none(), st.integers(START, START + 40), st.integers(START, START + 40), st.integers(START, START + 40))), window=st.sampled_from([1, 5, 40]))
+def test_reciprocity_of_any_multigraph(acts, window):
+    nx = pytest.importorskip("networkx", reason="networkx is not installed")
+    assume(any(t is not None for _, _, t in acts))
+    with lab_of(acts) as lab:
+        if not two_sided(acts):
+            with pytest.raises(NotIdentifiable): tl.reciprocity(lab, window=f"{window}s")
+            return
+        measure = tl.reciprocity(lab, window=f"{window}s")
+    same_reciprocity(measure.frame, gave_back(acts, window))
+    graph = nx.DiGraph((a, b) for a, b, t in acts if a != b and t is not None)
+    close(measure.frame["edge_reciprocity"][0], nx.overall_reciprocity(graph))
+    close(measure.frame["edge_reciprocity"][0], nx.reciprocity(graph))
+    own, undated = sum(a == b for a, b, _ in acts), sum(t is None for _, _, t in acts)
+    assert told(measure) == {words: n for words, n in {"acts towards oneself": own, "acts without a date": undated}.items() if n}
+
+
+def monday_of(act, tz): return monday(datetime.fromtimestamp(act[2], timezone.utc), tz)
+
+
+@settings(max_examples=25)
+@given(acts=multigraph(st.integers(0, 60).map(lambda k: START + k * DAY // 4)), tz=st.sampled_from(["UTC", "Europe/Berlin"]))
+def test_reciprocity_by_roles_and_weeks(acts, tz):
+    assume(two_sided(acts))
+    with lab_of(acts) as lab:
+        present = sorted({x for a, b, _ in acts for x in (a, b)} & ROLES.keys())
+        if present: lab.roles(pl.DataFrame({"account": present, "role": [ROLES[p] for p in present], "brand": ["acme" if ROLES[p] in ("brand", "staff") else None for p in present]}))
+        pair = lambda a: "→".join(ROLES.get(x, "unknown") for x in a[:2])
+        week = lambda a: monday_of(a, tz)
+        pairs = gave_back(acts, 2 * DAY, pair)
+        for row in pairs.values(): row["rho"] = None
+        same_reciprocity(tl.reciprocity(lab, by="role_pair", window="2d").frame, pairs, "role_pair")
+        weeks = gave_back(acts, 2 * DAY, week, pooled=week)
+        same_reciprocity(tl.reciprocity(lab, by="week", window="2d", tz=tz).frame, weeks, "week")
+
+
+def test_likes_count_only_when_asked_for():
+    acts = [("a", "b", 0, "reply"), ("b", "a", 5, "like"), ("a", "c", 6, "follow"), ("c", "a", 7, "mention")]
+    frame = pl.DataFrame(acts, schema=["from", "to", "occurred_at", "kind"], orient="row")
+    with tl.from_acts(frame) as lab:
+        got = [tl.reciprocity(lab, kinds=kinds).frame.select("edges", "mutual", "given", "returned").row(0) for kinds in (None, ["reply", "like"], ["follow"])]
+    assert got == [(2, 0, 2, 0), (2, 1, 2, 1), (1, 0, 1, 0)]
+
+
+def test_reciprocity_of_the_town(townsfolk):
+    lab, rows = townsfolk
+    by_id, brands = {r["id"]: r for r in rows}, {r["author"].lower(): r["author"] for r in rows if not r["inbound"]}
+    acts = []
+    for r in rows:
+        if r["parent"] in by_id: acts.append((r["author"], by_id[r["parent"]]["author"], int(r["at"].timestamp())))
+        name = first_handle(r["text"]) if r["inbound"] else None
+        spoken = r["parent"] in by_id and by_id[r["parent"]]["author"] in brands.values()
+        if name and not spoken: acts.append((r["author"], brands.get(name, name), int(r["at"].timestamp())))
+    role = lambda x: "brand" if x in brands.values() else "customer"
+    pairs = gave_back(acts, 7 * DAY, lambda a: role(a[0]) + "→" + role(a[1]))
+    for row in pairs.values(): row["rho"] = None
+    same_reciprocity(tl.reciprocity(lab, by="role_pair").frame, pairs, "role_pair")
+    same_reciprocity(tl.reciprocity(lab).frame, gave_back(acts, 7 * DAY))
+
+
+# ---- conversion
+
+def journeys(rows, advocates):
+    "(brand, seconds, converted or not) from each person's first answer by a brand, and how many had recommended it before; `advocates` are ids of posts"
+    end, people, spoken = max(r["at"] for r in rows), defaultdict(list), defaultdict(list)
+    for c in addressed(rows):
+        if c["id"] in advocates and c["why"] != "by_brand": spoken[c["author"], c["brand"]].append(c["at"])
+        if c["why"] is None and c["answered"]: people[c["author"], c["brand"]].append(c["answered"])
+    found, before = [], 0
+    for (author, brand), answers in people.items():
+        zero = min(answers)
+        later = [t for t in spoken[author, brand] if t > zero]
+        if len(later) < len(spoken[author, brand]): before += 1
+        else: found.append((brand, (min(later, default=end) - zero).total_seconds(), int(bool(later))))
+    return found, before
+
+
+def check_conversion(lab, rows, advocates, **horizons):
+    found, before = journeys(rows, advocates)
+    if not found:
+        with pytest.raises(NotIdentifiable): tl.conversion(lab)
+        return
+    for by in ((), ("brand",)):
+        measure = tl.conversion(lab, horizon=tuple(horizons), by=by) if False else tl.conversion(lab, horizon=tuple(horizons.values()), by=by)
+        groups = grouped(found, *([lambda j: j[0]] if by else []))
+        got = {(row["brand"].lower(),) if by else (): row for row in measure.frame.iter_rows(named=True)}
+        assert got.keys() == groups.keys() and told(measure).get("people who had recommended the brand before its first answer", 0) == before
+        for key, people in groups.items():
+            times, row = [(t, hit) for _, t, hit in people], got[key]
+            assert (row["arm"], row["n"], row["events"]) == ("acknowledged", len(times), sum(hit for _, hit in times))
+            for label in horizons.values():
+                span = tl.core.seconds(label)
+                close(row[f"conversion_{label}"], share_by(times, span))
+                close(row[f"naive_{label}"], sum(hit and t <= span for t, hit in times) / len(times))

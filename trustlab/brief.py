@@ -74,7 +74,7 @@ def headlines(nb: Any) -> list[dict[str, Any]]:
     outputs = (output for cell in nb.cells if cell.cell_type == "code" for output in cell.outputs)
     return [row for output in outputs for row in output.get("data", {}).get(FIGURES, [])]
 
-# %% ../nbs/12b_brief.ipynb #f454ca96
+# %% ../nbs/12b_brief.ipynb #8ea22083
 @dataclass(frozen=True)
 class Asked:
     "A question put to a store: the measure (or plain table), or why there is none, and the warnings that came with it"
@@ -83,7 +83,9 @@ class Asked:
     warned: tuple[str, ...] = ()
 
     @property
-    def frame(self) -> pl.DataFrame: return pl.DataFrame() if self.measure is None else getattr(self.measure, "frame", self.measure)
+    def frame(self) -> pl.DataFrame:
+        if self.measure is None: return pl.DataFrame()
+        return self.measure.frame if isinstance(self.measure, Measure) else self.measure
     @property
     def card(self) -> "Words": return Words("" if self.measure is None else self.measure.card._repr_html_().replace(" open>", ">", 1))
     def figure(self, title: str = "") -> Any: return empty(title or "No answer", self.why) if self.measure is None else self.measure.figure()

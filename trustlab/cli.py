@@ -10,7 +10,7 @@ __all__ = ['EXITS', 'CODES', 'MANY', 'MEASURES', 'FORMATS', 'app', 'Store', 'Jso
            'moment', 'dumped', 'roles', 'measure', 'target', 'write', 'report', 'published', 'looped', 'steps', 'check',
            'sources', 'glimpse', 'place', 'rejects', 'demo', 'packaged', 'run', 'interrupt', 'main']
 
-# %% ../nbs/14_cli.ipynb #9d1a1f5a
+# %% ../nbs/14_cli.ipynb #2a00488d
 import atexit, errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,8 @@ import typer
 
 import trustlab.sources
 from .core import *
-from .load import READERS, siblings
+from .bundles import siblings
+from .load import READERS
 from .store import Lab
 
 # %% ../nbs/14_cli.ipynb #5fb76e61

@@ -6,14 +6,15 @@
 __all__ = ['KINDS', 'PUBLIC', 'ACTIVITY', 'MESSAGES', 'THREADS', 'ACTS', 'STRANGERS', 'find', 'owner', 'plain_text', 'collection',
            'activities', 'content_of', 'author_of', 'has', 'reject_coded', 'likes', 'stage']
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #f13f0df2
+# %% ../../nbs/sources/03c_mastodon.ipynb #925d9e41
 import html, json, re
 from collections.abc import Iterator
 
 import polars as pl
 
 from ..core import *
-from ..load import Bundle, Intake, Reader, array_records, register
+from ..bundles import Bundle
+from ..load import Intake, Reader, array_records, register
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #73c6b6f3
 def find(bundle: Bundle) -> list[str]:

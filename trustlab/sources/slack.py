@@ -6,14 +6,15 @@
 __all__ = ['LISTS', 'DAY', 'SAID', 'MESSAGE', 'MESSAGES', 'ACTS', 'UNLISTED', 'BOTS', 'PASSED', 'find', 'days', 'entries',
            'places', 'people', 'messages', 'instant', 'reject_coded', 'stage', 'tell_others']
 
-# %% ../../nbs/sources/03b_slack.ipynb #9d2ca95f
+# %% ../../nbs/sources/03b_slack.ipynb #5128dbf7
 import codecs, json, re
 from collections.abc import Iterator
 
 import polars as pl
 
 from ..core import *
-from ..load import Bundle, Intake, Reader, array_records, register
+from ..bundles import Bundle
+from ..load import Intake, Reader, array_records, register
 
 # %% ../../nbs/sources/03b_slack.ipynb #a5cf8d85
 LISTS = {"channels.json": "followers", "groups.json": "followers", "dms.json": "direct", "mpims.json": "direct"}

@@ -6,10 +6,11 @@
 __all__ = ['COLUMNS', 'HANDLE', 'SELECT', 'COLUMN_LIST', 'MESSAGES', 'find', 'stage', 'impossible', 'name_brands', 'stage_people',
            'stage_pointers', 'scope']
 
-# %% ../../nbs/sources/03a_twcs.ipynb #a6bf1ec0
+# %% ../../nbs/sources/03a_twcs.ipynb #cc98bc42
 from .. import delimited
 from ..core import *
-from ..load import Bundle, Intake, Reader, register
+from ..bundles import Bundle
+from ..load import Intake, Reader, register
 
 # %% ../../nbs/sources/03a_twcs.ipynb #aa0ed6fc
 COLUMNS = ("tweet_id", "author_id", "inbound", "created_at", "text", "response_tweet_id", "in_response_to_tweet_id")
