@@ -3,18 +3,17 @@ import csv
 import io
 import random
 import re
-import warnings
 from collections import Counter, defaultdict
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import count
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import trustlab as tl
+import trustlab.load as loading
 from trustlab.core import InvalidParameter, NotIdentifiable
 
 FORM = "%a %b %d %H:%M:%S %z %Y"
@@ -248,8 +247,8 @@ def folder(tmp_path_factory): return tmp_path_factory.mktemp("communities")
 
 @pytest.fixture(scope="module")
 def village(folder):
-    "Four hundred communities in one lab, and their rows"
-    lab, rows = loaded(many(5, 400), folder)
+    "Three hundred communities in one lab, and their rows"
+    lab, rows = loaded(many(5, 300), folder)
     with lab: yield lab, rows
 
 
@@ -295,11 +294,11 @@ def check_weeks(lab, rows, tz):
     assert frame["partial"].to_list() == [end < moment for moment in closing]
 
 
-def check_worklist(lab, rows):
+def check_worklist(lab, rows, unit="conversation"):
     end = max(r["at"] for r in rows)
     waiting = [(r["brand"], r["at"].replace(tzinfo=None), (end - r["at"]).total_seconds(), len(r["posts"]), "first call" if r["first"] else "came back", "twcs:" + r["posts"][0]["id"])
-               for r in runs(called(rows)) if r["answered"] is None]
-    got = tl.worklist(lab)
+               for r in units(called(rows), unit) if r["answered"] is None]
+    got = tl.worklist(lab, unit=unit)
     listed = [(b.lower(), *rest) for b, *rest in got.select("brand", "waiting_since", "waited_seconds", "posts", "kind", "post_key").rows()]
     assert got["waiting_since"].is_sorted() and sorted(listed) == sorted(waiting)
 
@@ -318,8 +317,9 @@ def test_what_is_left_out_is_counted(request, where): check_notes(*request.getfi
 def test_weeks_begin_on_monday_where_one_is(request, where, tz): check_weeks(*request.getfixturevalue(where), tz)
 
 
+@pytest.mark.parametrize("unit", ["conversation", "run"])
 @pytest.mark.parametrize("where", ["townsfolk", "village"])
-def test_who_waits(request, where): check_worklist(*request.getfixturevalue(where))
+def test_who_waits(request, where, unit): check_worklist(*request.getfixturevalue(where), unit)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
@@ -365,7 +365,7 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_by_the_rule(folder, name):
     lab, rows = loaded(TINY[name], folder)
-    with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows)
+    with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows), check_worklist(lab, rows, "run")
 
 
 # ---- reciprocity
@@ -383,12 +383,12 @@ def gave_back(acts, window, *keys, pooled=lambda act: None):
     real = [a for a in acts if None not in a and a[0] != a[1]]
     weight = Counter((pooled(a), a[0], a[1]) for a in real)
     found = {}
-    for key, given in grouped(real, *keys).items():
-        edges = Counter((pooled(a), a[0], a[1]) for a in given)
+    for key, mine in grouped(real, *keys).items():
+        edges = Counter((pooled(a), a[0], a[1]) for a in mine)
         back = {e: weight[e[0], e[2], e[1]] for e in edges}
         dyads = {mutual: {frozenset(e[1:]) for e in edges if (back[e] > 0) == mutual} for mutual in (True, False)}
         people, times, returns = {x for e in edges for x in e[1:]}, [], set()
-        for giver, receiver, t in given:
+        for giver, receiver, t in mine:
             at = min((u for x, y, u in real if (x, y) == (receiver, giver) and u > t), default=None)
             times.append((float((at or end) - t), int(at is not None)))
             if at is not None and at - t <= window: returns.add((receiver, giver, at))
@@ -396,7 +396,7 @@ def gave_back(acts, window, *keys, pooled=lambda act: None):
         found[key] = {"accounts": len(people), "edges": len(edges), "mutual": len(dyads[True]), "asymmetric": len(dyads[False]),
                       "edge_reciprocity": r, "dyad_reciprocity": len(dyads[True]) / (len(dyads[True]) + len(dyads[False])),
                       "rho": (r - density) / (1 - density) if density < 1 else None,
-                      "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()), "given": len(given),
+                      "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()), "given": len(mine),
                       "returned": sum(hit and t <= window for t, hit in times), "returning_acts": len(returns),
                       "return_rate": share_by(times, window), "median_return_seconds": half(times)}
     return found
@@ -419,7 +419,7 @@ def multigraph(times): return st.lists(st.tuples(st.sampled_from(PEOPLE), st.sam
 def two_sided(acts): return any(a != b and t is not None for a, b, t in acts)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(acts=multigraph(st.one_of(st.none(), st.integers(START, START + 40), st.integers(START, START + 40), st.integers(START, START + 40))), window=st.sampled_from([1, 5, 40]))
 def test_reciprocity_of_any_multigraph(acts, window):
     nx = pytest.importorskip("networkx", reason="networkx is not installed")
@@ -440,7 +440,7 @@ def test_reciprocity_of_any_multigraph(acts, window):
 def monday_of(act, tz): return monday(datetime.fromtimestamp(act[2], timezone.utc), tz)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(acts=multigraph(st.integers(0, 60).map(lambda k: START + k * DAY // 4)), tz=st.sampled_from(["UTC", "Europe/Berlin"]))
 def test_reciprocity_by_roles_and_weeks(acts, tz):
     assume(two_sided(acts))
@@ -497,20 +497,199 @@ def journeys(rows, advocates):
     return found, before
 
 
-def check_conversion(lab, rows, advocates, **horizons):
+def check_conversion(lab, rows, advocates, spans):
     found, before = journeys(rows, advocates)
-    if not found:
-        with pytest.raises(NotIdentifiable): tl.conversion(lab)
-        return
-    for by in ((), ("brand",)):
-        measure = tl.conversion(lab, horizon=tuple(horizons), by=by) if False else tl.conversion(lab, horizon=tuple(horizons.values()), by=by)
-        groups = grouped(found, *([lambda j: j[0]] if by else []))
+    for by in ([], ["brand"]):
+        measure, groups = tl.conversion(lab, horizon=list(spans), by=by), grouped(found, *([lambda j: j[0]] if by else []))
         got = {(row["brand"].lower(),) if by else (): row for row in measure.frame.iter_rows(named=True)}
         assert got.keys() == groups.keys() and told(measure).get("people who had recommended the brand before its first answer", 0) == before
         for key, people in groups.items():
             times, row = [(t, hit) for _, t, hit in people], got[key]
             assert (row["arm"], row["n"], row["events"]) == ("acknowledged", len(times), sum(hit for _, hit in times))
-            for label in horizons.values():
-                span = tl.core.seconds(label)
+            for label, span in spans.items():
                 close(row[f"conversion_{label}"], share_by(times, span))
                 close(row[f"naive_{label}"], sum(hit and t <= span for t, hit in times) / len(times))
+
+
+def test_conversion_of_the_town(townsfolk):
+    lab, rows = townsfolk
+    advocates = {key.removeprefix("twcs:") for key in lab.signals()["post_key"]}
+    assert len(advocates) > 50
+    check_conversion(lab, rows, advocates, {"7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY})
+
+
+def test_conversion_of_many_communities(village):
+    lab, rows = village
+    advocates = {r["id"] for r in rows if "I would recommend it" in r["text"]}
+    assert sum(hit for _, _, hit in journeys(rows, advocates)[0]) > 20
+    check_conversion(lab, rows, advocates, {"15m": 900, "24h": DAY, "7d": 7 * DAY})
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(rows=communities())
+def test_conversion_of_any_community(folder, rows):
+    advocates = {r["id"] for r in rows if "I would recommend it" in r["text"]}
+    lab, read = loaded(rows, folder)
+    with lab:
+        if journeys(read, advocates)[0]: check_conversion(lab, read, advocates, {"15m": 900, "24h": DAY})
+        else:
+            with pytest.raises(NotIdentifiable): tl.conversion(lab)
+
+
+# ---- what must not change the numbers
+
+def numbers(lab, tz="Asia/Kolkata"):
+    "Frames of every measure; the worklist by its times and posts"
+    measures = [tl.acknowledgement(lab, by="brand", unit=unit) for unit in ("conversation", "run", "post")]
+    measures += [tl.acknowledgement(lab, by=("brand", "week"), tz=tz), tl.acknowledgement(lab), tl.reciprocity(lab, by="role_pair"), tl.reciprocity(lab, by=("brand", "week"), tz=tz)]
+    measures += [tl.reciprocity(lab, window="1d"), tl.conversion(lab, by="brand")]
+    return [m.frame for m in measures] + [m.detail for m in measures if m.detail.height], tl.worklist(lab, unit="run")
+
+
+def all_the_same(a, b, tolerance=1e-9, keys=True):
+    for x, y in zip(a[0], b[0], strict=True): same_frames(x, y, tolerance)
+    x, y = (frame.sort(pl.all()) if keys else frame.drop("post_key").sort(pl.all()) for frame in (a[1], b[1]))
+    assert x.equals(y)
+
+
+def fresh(folder, *files, threads=None):
+    "The numbers of a new lab with these files, given as lists of rows"
+    paths = [write(rows, folder / f"{next(NUMBERS)}.csv") for rows in files]
+    with tl.Lab() as lab:
+        for path in paths: lab.load(path, scope="both")
+        if threads: assert lab.sql("select current_setting('threads') as n")["n"][0] == threads
+        return numbers(lab)
+
+
+@pytest.fixture(scope="module", params=["townsfolk", "village"])
+def original(request, folder):
+    "Rows, and the numbers of the file that holds them"
+    rows = request.getfixturevalue(request.param)[1]
+    known = {r["id"] for r in rows}
+    rows = [r | {"outside": [a for a in r["answers"] if a not in known]} for r in rows]
+    return rows, fresh(folder, rows)
+
+
+def test_the_order_of_rows_changes_nothing(original, folder):
+    rows, before = original
+    all_the_same(before, fresh(folder, random.Random(1).sample(rows, len(rows))))
+
+
+def test_other_ids_change_nothing(original, folder):
+    rows, before = original
+    rng = random.Random(2)
+    ids = dict(zip(sorted({x for r in rows for x in (r["id"], r["parent"], *r["outside"]) if x}), map(str, rng.sample(range(10**6, 10**7), 40000)))) | {"": ""}
+    people = {a: f"7{i}" for i, a in enumerate(rng.sample(sorted({r["author"] for r in rows if r["author"].isdigit()}), len({r["author"] for r in rows if r["author"].isdigit()})))}
+    renamed = [r | {"id": ids[r["id"]], "parent": ids[r["parent"]], "outside": [ids[x] for x in r["outside"]], "author": people.get(r["author"], r["author"])} for r in rows]
+    all_the_same(before, fresh(folder, renamed), keys=False)
+
+
+def test_whole_weeks_later_it_is_the_same(original, folder):
+    rows, before = original
+    frames, waiting = fresh(folder, [r | {"at": r["at"] + timedelta(weeks=9)} for r in rows])
+    moved = [f.with_columns(pl.col("week") - pl.duration(weeks=9)) if "week" in f.columns else f for f in frames]
+    all_the_same(before, (moved, waiting.with_columns(pl.col("waiting_since") - pl.duration(weeks=9))))
+
+
+def halves(rows, how):
+    "The rows in two parts: whole conversations, the earlier and the later, or row by row"
+    if how == "conversations":
+        by_id, place = {r["id"]: r for r in rows}, {}
+        def group(x):
+            while place.setdefault(x, x) != x: x = place[x]
+            return x
+        for r in rows: place[group(r["id"])] = group(r["parent"]) if r["parent"] else group(r["id"])
+        side = {r["id"]: sum(map(int, group(r["id"]))) % 2 for r in by_id.values()}
+    else:
+        order = sorted(rows, key=lambda r: r["at"]) if how == "time" else random.Random(4).sample(rows, len(rows))
+        side = {r["id"]: int(i >= len(rows) // 2) for i, r in enumerate(order)}
+    below = defaultdict(list)
+    for r in rows: below[r["parent"]].append(r)
+    return [[r | {"outside": r["outside"] + [b["id"] for b in below[r["id"]] if side[b["id"]] != k]} for r in rows if side[r["id"]] == k] for k in (0, 1)]
+
+
+@pytest.fixture(scope="module", params=["townsfolk", "village"])
+def simple(request, folder):
+    "The same without communities that hold a cycle, or a brand that writes as a customer"
+    rows = request.getfixturevalue(request.param)[1]
+    by_id, voices = {r["id"]: r for r in rows}, {r["author"] for r in rows if not r["inbound"]}
+    odd = {r["id"][:-3] for r in rows if request.param == "village" and (topmost(r["id"], by_id) is None or r["inbound"] and r["author"] in voices)}
+    kept = [r | {"outside": [a for a in r["answers"] if a not in by_id]} for r in rows if r["id"][:-3] not in odd]
+    return kept, fresh(folder, kept)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("how", ["conversations", "time", "rows"])
+def test_two_files_are_one(simple, folder, how, first):
+    rows, before = simple
+    parts = halves(rows, how)
+    assert all(len(p) > len(rows) / 4 for p in parts) and len(rows) > 500
+    all_the_same(before, fresh(folder, parts[first], parts[1 - first]))
+
+
+PARTS = {
+    "a thread that goes to and fro between them": (tiny(("101", 0, None, "@Acme a"), ("Acme", 1, 1, ""), ("101", 2, 2, "b"), ("Acme", 3, 3, ""), ("101", 4, 4, "c"), ("Acme", 60, None, "")), {"3", "5"}),
+    "a spelling that the brand's own posts correct": (tiny(("101", 0, None, "@ACME a"), ("102", 1, None, "@acme b"), ("Acme", 60, None, "")), {"1"}),
+    "a reply that names another brand": (tiny(("101", 0, None, "@Acme a"), ("Acme", 1, 1, ""), ("101", 2, 2, "I asked @Birch too"), ("Birch", 60, None, "")), {"3", "4"}),
+}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_loaded_in_either_order(folder, name, first):
+    rows, some = PARTS[name]
+    parts = [[r for r in rows if (r["id"] in some) == chosen] for chosen in (True, False)]
+    def read(*files):
+        with tl.Lab() as lab:
+            for file in files: lab.load(write(file, folder / f"{next(NUMBERS)}.csv"), scope="both")
+            return lab.sql("select post_key, brand, conversation_key, eligible from inbound order by all").rows(), tl.reciprocity(lab, by="role_pair").frame
+    (calls, acts), (calls_then, acts_then) = read(rows), read(parts[first], parts[1 - first])
+    assert calls_then == calls and acts_then.equals(acts)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_not_a_bit(original, folder, monkeypatch, threads):
+    rows, before = original
+    def unstage(lab, plain=loading.unstage): plain(lab), lab.con.execute(f"set threads = {threads}")
+    monkeypatch.setattr(loading, "unstage", unstage)
+    now = fresh(folder, rows, threads=threads)
+    assert all(a.equals(b) for a, b in zip(before[0], now[0], strict=True)) and before[1].equals(now[1])
+
+
+def test_memory_file_and_reading_only_are_the_same(town, tmp_path, townsfolk):
+    store = tmp_path / "store.duckdb"
+    with tl.Lab(store) as lab:
+        lab.load(town / "twcs.csv")
+        written = numbers(lab)
+    with tl.Lab(store, read_only=True) as lab: read = numbers(lab)
+    for now in (written, read): all_the_same(numbers(townsfolk[0]), now, 0)
+
+
+# ---- refusals
+
+MEASURES = {"acknowledgement": tl.acknowledgement, "worklist": tl.worklist, "reciprocity": tl.reciprocity, "conversion": tl.conversion}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_an_empty_store_answers_nothing(name):
+    with tl.Lab() as lab, pytest.raises(NotIdentifiable, match="[Nn]othing is loaded"): MEASURES[name](lab)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_one_side_alone_answers_nothing(name, town):
+    with tl.Lab() as lab:
+        assert lab.load(town / "mastodon.tar.gz").loads[0]["scope"] == "own"
+        with pytest.raises(NotIdentifiable, match="one side only"): MEASURES[name](lab)
+
+
+@pytest.mark.parametrize(("name", "wrong", "says"), [
+    *((name, {"brand": "BirchAyr"}, "BirchAir") for name in MEASURES),
+    *((name, {"by": "weekday"}, "by must be one of .*got 'weekday'") for name in MEASURES if name != "worklist"),
+    ("acknowledgement", {"unit": "thread"}, "unit must be one of"), ("acknowledgement", {"within": "soon"}, "within must be a positive duration"),
+    ("acknowledgement", {"within": ("1h", "-1h")}, "within must be"), ("acknowledgement", {"within": ()}, "within must hold"), ("acknowledgement", {"tz": "Mars/Olympus"}, "tz must be one of"),
+    ("reciprocity", {"window": "7 moons"}, "window must be a positive duration"), ("reciprocity", {"window": 0}, "window must be"), ("reciprocity", {"tz": "Mars/Olympus"}, "tz must be one of"),
+    ("conversion", {"horizon": "30"}, "horizon must be"), ("conversion", {"horizon": ()}, "horizon must hold"),
+    ("conversion", {"exposure": "giveaway"}, "exposure must be one of"), ("conversion", {"outcome": "purchase"}, "outcome must be one of"),
+], ids=str)
+def test_what_is_not_there_is_named(townsfolk, name, wrong, says):
+    with pytest.raises(InvalidParameter, match=says): MEASURES[name](townsfolk[0], **wrong)

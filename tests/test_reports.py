@@ -8,9 +8,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from browser import browser, opened
-from trustlab import page as pages, report as reports
+from trustlab import page as pages
 from trustlab.core import InvalidParameter, ReportFailed
 from trustlab.store import Lab
+
+reports = sys.modules["trustlab.report"]
 
 PLOTLY = "application/vnd.plotly.v1+json"
 FLAG = "window.pwned=1"

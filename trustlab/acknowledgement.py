@@ -228,11 +228,12 @@ def draw(measure: Measure) -> Any:
     if measure.frame.height > 8: return charts.rates(measure.frame, f"ack_{label}", by, f"Answered within {label}", unit, n)
     return charts.incidence(measure.detail, by, "Answered by then", unit, n)
 
-# %% ../nbs/07_acknowledgement.ipynb #80d114e3
-def worklist(lab: Lab, brand: str | Sequence[str] | None = None) -> pl.DataFrame:
+# %% ../nbs/07_acknowledgement.ipynb #892bf1d1
+def worklist(lab: Lab, brand: str | Sequence[str] | None = None, unit: str = "conversation") -> pl.DataFrame:
     """Calls that wait for an answer, oldest first: brand, waiting_since (UTC), waited_seconds (to the end of what the store sees), posts (how often
-    they wrote), kind (`first call` or `came back`), url, post_key. Raises `NotIdentifiable`, `InvalidParameter`."""
-    brands = brands_of(lab, brand)
+    they wrote), kind (`first call` or `came back`), url, post_key. As many rows as `acknowledgement` has `pending`; `unit="run"` adds those who
+    were answered and wrote again, among them everyone who only said thanks. Raises `NotIdentifiable`, `InvalidParameter`."""
+    brands, later = brands_of(lab, brand), choose("unit", unit, ("conversation", "run")) == "run"
     with lab.pinned("inbound"):
         answerable_quietly(lab)
         return lab.sql(f"""
@@ -241,7 +242,7 @@ def worklist(lab: Lab, brand: str | Sequence[str] | None = None) -> pl.DataFrame
                count(*) as posts, case when u.run = 0 then 'first call' else 'came back' end as kind, min_by(p.url, u.arrived_at) as url,
                min_by(u.post_key, u.arrived_at) as post_key
         from numbered u join post p on p.post_key = u.post_key group by u.brand, u.author_key, u.conversation_key, u.run
-        having min(u.answered_at) is null and min(u.private_at) is null
+        having min(u.answered_at) is null and min(u.private_at) is null{'' if later else ' and u.run = 0'}
         order by waiting_since, post_key""", **({"brand": brands} if brands else {}))
 
 def answerable_quietly(lab: Lab) -> None:

@@ -211,14 +211,14 @@ def climb(intake: Intake) -> None:
     with intake.lab.lent(pl.DataFrame({"top": top, "lost": lost & ~np.isin(top, away)})) as path:
         intake.stage("top", "select * from read_parquet($path)", path=path)
 
-# %% ../nbs/03_load.ipynb #266d5419
+# %% ../nbs/03_load.ipynb #0249d5e5
 @contextmanager
 def one_writer(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    "A single engine thread inside the block"
+    "A single engine thread inside the block; what fails in it leaves the setting to `unstage`"
     threads = con.execute("select current_setting('threads')").fetchall()[0][0]
     con.execute("set threads = 1")
-    try: yield
-    finally: con.execute(f"set threads = {int(threads)}")
+    yield
+    con.execute(f"set threads = {int(threads)}")
 
 # %% ../nbs/03_load.ipynb #0db58c94
 def insert_posts(intake: Intake, load_id: str) -> int:
@@ -274,7 +274,7 @@ def insert_rest(intake: Intake, table: str, load_id: str) -> None:
     intake.con.execute(f"insert into {quoted(table)} by name select distinct s.*{mark} from {quoted('s_' + table)} s "
                        f"where not exists (select 1 from {quoted(table)} o where {same})", {"load_id": load_id} if mark else None)
 
-# %% ../nbs/03_load.ipynb #3b431a09
+# %% ../nbs/03_load.ipynb #86774c38
 COUNTS = ("read", "stored", "changed", "same", "duplicate", "rejected")
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def sentence(row: dict[str, Any]) -> str:
     "One load in one line"
     span = f", {row['covers_from']:%Y-%m-%d} to {row['covers_to']:%Y-%m-%d}" if row["covers_from"] else ""
     counts = ", ".join(f"{row[c]:,} {c}" for c in COUNTS if row[c] or c in ("read", "stored"))
-    return f"{row['source']} {Path(row['path']).name}{':' + row['member'] if row['member'] else ''}: {counts}; scope {row['scope']}{span} ({row['status']})"
+    return f"{row['source']} {Path(row['path']).name}{':' + row['member'] if row['member'] and row['member'] != Path(row['path']).name else ''}: {counts}; scope {row['scope']}{span} ({row['status']})"
 
 # %% ../nbs/03_load.ipynb #3bbad019
 def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[str, int]:
@@ -311,7 +311,7 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #747c3c99
+# %% ../nbs/03_load.ipynb #976f7882
 STAGING = ("raw", "pointer", "voice", "called", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
@@ -337,7 +337,8 @@ def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | N
     return row
 
 def unstage(lab: Lab) -> None:
-    "Drops the staging tables"
+    "Drops the staging tables, and lets the engine have its threads"
+    lab.con.execute("reset threads")
     lab.con.execute("drop view if exists s_post; " + "; ".join(f"drop table if exists {quoted('s_' + name)}" for name in STAGING))
 
 def now() -> datetime: return datetime.now(timezone.utc).replace(tzinfo=None)
@@ -379,7 +380,7 @@ def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
         intake.notes.append(f"the export says it holds {intake.declared:,} records, {row['read']:,} were found")
     for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=7)
 
-# %% ../nbs/03_load.ipynb #2533fa10
+# %% ../nbs/03_load.ipynb #b1686897
 def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | None = None, brand: str | Iterable[str] | None = None, scope: str | None = None,
          exported_at: str | datetime | None = None, progress: bool | None = None) -> Receipt:
     """Loads exports (files, folders, archives) and returns a `Receipt`: per export what was read, and what became of it.
@@ -391,7 +392,8 @@ def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | Non
     if self.read_only: raise InvalidParameter(f"{self.path}: this store is open for reading only; open it without read_only=True to load into it.")
     found = recognised(flat(paths), source)
     scope = scope and choose("scope", scope, SCOPES)
-    made = datetime.fromisoformat(exported_at) if isinstance(exported_at, str) else exported_at
+    try: made = datetime.fromisoformat(exported_at) if isinstance(exported_at, str) else exported_at
+    except ValueError: raise InvalidParameter(f"exported_at must be a date and time such as 2024-05-31T12:00; got {exported_at!r}.") from None
     if made and made.tzinfo: made = made.astimezone(timezone.utc).replace(tzinfo=None)
     brands = [brand] if isinstance(brand, str) else list(brand or [])
     with bar(found, progress) as advance:

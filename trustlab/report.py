@@ -7,8 +7,8 @@ __all__ = ['shelf', 'locate', 'inside', 'parameters', 'literal', 'tagged', 'is_j
            'execute', 'reason', 'released', 'snapshot', 'reading', 'fingerprint', 'canonical', 'previous', 'record',
            'report', 'refuse', 'kept', 'title_of', 'version']
 
-# %% ../nbs/13_report.ipynb #eb10780c
-import ast, copy, hashlib, json, keyword, math, os, re, shutil, sys, tempfile, uuid
+# %% ../nbs/13_report.ipynb #92aefbfd
+import ast, copy, hashlib, json, keyword, math, os, re, shutil, subprocess, sys, tempfile, uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -110,7 +110,7 @@ def manager(folder: Path) -> type:
         def __init__(self, **settings: Any) -> None: super().__init__(**settings | local, kernel_spec_manager=Here(), connection_file=str(folder / "kernel.json"))
     return Manager
 
-# %% ../nbs/13_report.ipynb #f57f5a35
+# %% ../nbs/13_report.ipynb #7e7e8454
 def execute(nb: Any, timeout: float = 600, progress: Callable[[int, int], None] | None = None) -> Any:
     """The notebook run from first to last cell in a new kernel, with its outputs.
 
@@ -123,7 +123,7 @@ def execute(nb: Any, timeout: float = 600, progress: Callable[[int, int], None] 
     env = os.environ | {"PLOTLY_RENDERER": "plotly_mimetype", "IPYTHONDIR": str(folder), "PYTHONPATH": packages}
     try:
         client = NotebookClient(nb, kernel_manager_class=manager(folder), timeout=timeout, on_cell_executed=done, resources={"metadata": {"path": str(folder)}})
-        return client.execute(env=env)
+        return client.execute(env=env, stderr=subprocess.DEVNULL)
     finally: shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/13_report.ipynb #8f30e8eb
@@ -193,7 +193,7 @@ def record(lab: Lab, report: str, params: Mapping[str, Any], mark: str, started:
     with lab.transaction() as con:
         con.execute("insert into run (run_id, report, params, store_fingerprint, started_at, finished_at, status, figures) values (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-# %% ../nbs/13_report.ipynb #6d22cf5d
+# %% ../nbs/13_report.ipynb #8a279e8f
 def report(lab: Lab | str | Path, notebook: str | Path = "weekly", out: str | Path = ".", *, timeout: float = 600, progress: Callable[[int, int], None] | None = None, **params: Any) -> Path:
     """Runs a report notebook against a store and writes `out/NAME.html`; returns its path.
 
@@ -206,6 +206,7 @@ def report(lab: Lab | str | Path, notebook: str | Path = "weekly", out: str | Pa
     nb = nbformat.read(source, as_version=4)
     values = validated(parameters(nb), params)
     with reading(lab) as store: mark = fingerprint(store)
+    with reading(lab, read_only=False): pass
     page, log = inside(out, f"{name}.html"), inside(out, f"{name}.log")
     started = datetime.now(timezone.utc).replace(tzinfo=None, microsecond=0)
     keep = lambda status, figures=(): kept(lab, name, values, mark, started, status, figures)

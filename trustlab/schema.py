@@ -217,10 +217,12 @@ from ({candidates()}) c where readable group by post_key, brand
 VIEWS = {"role_span": ROLE_SPAN, "exchange": EXCHANGE, "brand_reply": BRAND_REPLY, "replies": REPLIES, "horizon": HORIZON, "inbound": INBOUND, "answer": ANSWER}
 MACROS = {"unix_timestamp(t)": "epoch(t)", "percentile(x, p)": "quantile_cont(x, p)"}
 
-# %% ../nbs/01_schema.ipynb #d1d9620c
+# %% ../nbs/01_schema.ipynb #7fef22ff
 def create(con: duckdb.DuckDBPyConnection) -> None:
-    "Creates the canonical tables, macros and views in an empty database, and writes the schema version"
+    "Creates the canonical tables, macros and views in an empty database, and writes the schema version, in one transaction"
+    con.execute("begin transaction")
     for name, columns in TABLES.items(): con.execute(f"create table {quoted(name)} ({columns})")
     for name, body in MACROS.items(): con.execute(f"create macro {name} as {body}")
     for name, query in VIEWS.items(): con.execute(f"create view {quoted(name)} as {query}")
     con.execute("insert into meta values ('schema_version', ?), ('application', 'trustlab')", [SCHEMA_VERSION])
+    con.execute("commit")
