@@ -206,7 +206,7 @@ def community(choose, k, size):
     for r in rows:
         if voices and r["inbound"] and choose([False] * 29 + [True]): r["author"] = choose(voices)
         handles = [choose([str, str.lower, str.upper])(choose([*names, f"Zed_{k}", "102"])) for _ in range(choose([0, 1, 1, 2]))]
-        r["text"] = " ".join(["@" + h for h in handles] + [choose(["hello", "me@mail.example", "I would recommend it"])])
+        r["text"] = " ".join(["@" + h for h in handles] + [choose(["hello", "me@mail.example", "I would recommend it", "I would recommend it"])])
     return [] if disputed(rows) else rows
 
 
@@ -521,7 +521,7 @@ def test_conversion_of_the_town(townsfolk):
 def test_conversion_of_many_communities(village):
     lab, rows = village
     advocates = {r["id"] for r in rows if "I would recommend it" in r["text"]}
-    assert sum(hit for _, _, hit in journeys(rows, advocates)[0]) > 20
+    assert sum(hit for _, _, hit in journeys(rows, advocates)[0]) > 5
     check_conversion(lab, rows, advocates, {"15m": 900, "24h": DAY, "7d": 7 * DAY})
 
 

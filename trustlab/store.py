@@ -60,7 +60,7 @@ def clear_errors(path: str) -> Iterator[None]:
         if ours is None: raise
         raise ours from None
 
-# %% ../nbs/02_store.ipynb #9348e13b
+# %% ../nbs/02_store.ipynb #2bc0f0f2
 def connect(path: str, spill: str, memory_limit: str | None, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
     "A connection to the store at `path`; while another process holds it, tries again for `wait` seconds, then raises `StoreLocked`"
     until = time.monotonic() + wait
@@ -68,7 +68,8 @@ def connect(path: str, spill: str, memory_limit: str | None, read_only: bool, wa
         try:
             with clear_errors(path):
                 con = duckdb.connect(path, read_only=read_only, config=settings(spill, memory_limit))
-                con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
+                con.execute("set TimeZone = 'UTC'")
+                if con.sql("select current_setting('enable_progress_bar')").fetchall()[0][0]: con.execute("set enable_progress_bar = false")
                 if read_only: con.execute("set enable_external_access = false; set lock_configuration = true")
                 return con
         except StoreLocked:
