@@ -112,12 +112,12 @@ def notes(*asked: Asked) -> Words:
     "What the reader of the numbers should know: reasons for absent ones and warnings, each said once"
     return Words("".join(dict.fromkeys(part for one in asked for part in re.findall("<p.*?</p>", one._repr_html_(), re.S))))
 
-# %% ../nbs/12b_brief.ipynb #1e46590e
+# %% ../nbs/12b_brief.ipynb #9657a186
 def headed(figure: str, asked: Asked, value: str, kind: str, n: str = "n", unit: str = "", row: Mapping[str, Any] | None = None) -> dict[str, Any]:
     "A headline row from the column `value` of a measure's first row (or of `row`), with its interval and its `n`"
     row = row if row is not None else asked.frame.row(0, named=True) if asked.frame.height else {}
     low, high = bounds(asked.frame, value)
-    why = "not reached" if kind == "duration" and row else "" if row.get(value) is not None else "cannot be said from this store" if asked.why else "nothing to count"
+    why = "not reached" if kind == "duration" and row else "" if row.get(value) is not None else "cannot be said from this store" if asked.why else f"not known: none of {row[n]:,} was watched that long" if row.get(n) else "nothing to count"
     return {"figure": figure, "value": row.get(value), "low": row.get(low), "high": row.get(high), "n": row.get(n), "unit": unit, "kind": kind, "why": why}
 
 # %% ../nbs/12b_brief.ipynb #ae5fc308
