@@ -26,7 +26,7 @@ report: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ty check --python $(VENV) trustlab
-	PLOTLY_RENDERER=plotly_mimetype $(BIN)/nbdev-test --n-workers 2
+	$(BIN)/python nbs/make.py test
 	$(BIN)/python -m pytest tests -q -ra --durations=10
 
 lab: $(VENV)/lab.stamp

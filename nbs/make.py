@@ -2,6 +2,7 @@
 
     python nbs/make.py export             clean the notebooks, write trustlab/, its data and README.md from them
     python nbs/make.py readme             write README.md from nbs/index.ipynb
+    python nbs/make.py test               run the notebooks of the library, each in a process of its own
     python nbs/make.py run NOTEBOOK...    run notebooks in a kernel and store what they show
     python nbs/make.py lock               write constraints.txt from a fresh environment
 """
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -95,6 +97,24 @@ def run(paths):
         print(path)
 
 
+def tested(path):
+    "Run one notebook by nbdev-test; a page attaches its own methods to shared classes, so no two share a process"
+    env = os.environ | {"PLOTLY_RENDERER": "plotly_mimetype"}
+    done = subprocess.run([Path(sys.executable).parent / "nbdev-test", "--n-workers", "0", path.name], cwd=path.parent, env=env, capture_output=True, text=True)
+    return path, done.returncode, done.stdout + done.stderr
+
+
+def test():
+    "The notebooks that make modules, and index; tutorials and reports run in kernels under pytest"
+    paths = sorted([*(root / "nbs").glob("*.ipynb"), *(root / "nbs/sources").glob("*.ipynb")])
+    with ThreadPoolExecutor(os.cpu_count()) as pool: done = list(pool.map(tested, paths))
+    for path, code, said in done:
+        if code: print(said)
+    failed = [path.name for path, code, _ in done if code]
+    print(f"{len(done) - len(failed)} notebooks passed{', failed: ' + ', '.join(failed) if failed else ''}")
+    sys.exit(bool(failed))
+
+
 def lock():
     "Exact versions of all that the package and its extras need, as a fresh environment resolves them"
     with tempfile.TemporaryDirectory() as folder:
@@ -108,11 +128,11 @@ def lock():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["export", "readme", "run", "lock"])
+    parser.add_argument("task", choices=["export", "readme", "test", "run", "lock"])
     parser.add_argument("notebook", nargs="*")
     args = parser.parse_args()
     if args.task == "run": run(args.notebook)
-    else: {"export": export, "readme": readme, "lock": lock}[args.task]()
+    else: {"export": export, "readme": readme, "test": test, "lock": lock}[args.task]()
 
 
 if __name__ == "__main__": main()

@@ -110,23 +110,24 @@ def waits(items, end):
 
 def kaplan_meier(times):
     "The steps of 1 - S as (time, share): product over the distinct times, those last seen at a time still at risk in it"
-    alive, steps = 1.0, []
-    for t in sorted({t for t, _ in times}):
-        alive *= 1 - sum(x == t and hit for x, hit in times) / sum(x >= t for x, _ in times)
+    alive, left, steps, at = 1.0, len(times), [], defaultdict(list)
+    for t, hit in times: at[t].append(hit)
+    for t, hits in sorted(at.items()):
+        alive *= 1 - sum(hits) / left
+        left -= len(hits)
         steps.append((t, 1 - alive))
     return steps
 
 
-def share_by(times, span):
+def share_by(steps, span):
     "1 - S at a horizon; None where nobody was watched that long and somebody still waited"
-    steps = kaplan_meier(times)
     if span > steps[-1][0] and steps[-1][1] < 1: return None
     return max((share for t, share in steps if t <= span), default=0.0)
 
 
-def half(times):
+def half(steps):
     "The first time at which half are answered; None if never"
-    return next((t for t, share in kaplan_meier(times) if share >= 0.5 - 1e-12), None)
+    return next((t for t, share in steps if share >= 0.5 - 1e-12), None)
 
 
 def monday(at, tz):
@@ -157,11 +158,11 @@ def same_acknowledgement(frame, groups, end):
     assert len(keys) == len(got) and got.keys() == groups.keys(), (sorted(got), sorted(groups))
     for key, items in groups.items():
         times, row = waits(items, end), got[key]
-        hits = sum(hit for _, hit in times)
+        steps, hits = kaplan_meier(times), sum(hit for _, hit in times)
         assert (row["n"], row["acknowledged"], row["pending"]) == (len(times), hits, len(times) - hits), (key, row, times)
         close(row["response_rate"], hits / len(times))
-        close(row["median_seconds"], half(times), 0)
-        for label, span in SPANS.items(): close(row[f"ack_{label}"], share_by(times, span))
+        close(row["median_seconds"], half(steps), 0)
+        for label, span in SPANS.items(): close(row[f"ack_{label}"], share_by(steps, span))
 
 
 def same_frames(a, b, tolerance=1e-9):
@@ -219,7 +220,7 @@ def disputed(rows):
 
 
 def many(seed, n):
-    "n communities in one file, its rows in any order"
+    "Many communities in one file, its rows in any order"
     rng = random.Random(seed)
     rows = [r for k in range(n) for r in community(rng.choice, k, rng.randint(1, 12))]
     rng.shuffle(rows)
@@ -247,8 +248,8 @@ def folder(tmp_path_factory): return tmp_path_factory.mktemp("communities")
 
 @pytest.fixture(scope="module")
 def village(folder):
-    "Three hundred communities in one lab, and their rows"
-    lab, rows = loaded(many(5, 300), folder)
+    "Two hundred and fifty communities in one lab, and their rows"
+    lab, rows = loaded(many(5, 250), folder)
     with lab: yield lab, rows
 
 
@@ -322,7 +323,7 @@ def test_weeks_begin_on_monday_where_one_is(request, where, tz): check_weeks(*re
 def test_who_waits(request, where, unit): check_worklist(*request.getfixturevalue(where), unit)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
+@settings(max_examples=16, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
 @given(rows=communities())
 def test_acknowledgement_of_any_community(folder, rows):
     lab, read = loaded(rows, folder)
@@ -382,14 +383,15 @@ def gave_back(acts, window, *keys, pooled=lambda act: None):
     end = max(t for _, _, t in acts if t is not None)
     real = [a for a in acts if None not in a and a[0] != a[1]]
     weight = Counter((pooled(a), a[0], a[1]) for a in real)
-    found = {}
+    found, sent = {}, defaultdict(list)
+    for giver, receiver, t in real: sent[giver, receiver].append(t)
     for key, mine in grouped(real, *keys).items():
         edges = Counter((pooled(a), a[0], a[1]) for a in mine)
         back = {e: weight[e[0], e[2], e[1]] for e in edges}
         dyads = {mutual: {frozenset(e[1:]) for e in edges if (back[e] > 0) == mutual} for mutual in (True, False)}
         people, times, returns = {x for e in edges for x in e[1:]}, [], set()
         for giver, receiver, t in mine:
-            at = min((u for x, y, u in real if (x, y) == (receiver, giver) and u > t), default=None)
+            at = min((u for u in sent[receiver, giver] if u > t), default=None)
             times.append((float((at or end) - t), int(at is not None)))
             if at is not None and at - t <= window: returns.add((receiver, giver, at))
         r, density = sum(back[e] > 0 for e in edges) / len(edges), len(edges) / (len(people) * (len(people) - 1))
@@ -398,7 +400,7 @@ def gave_back(acts, window, *keys, pooled=lambda act: None):
                       "rho": (r - density) / (1 - density) if density < 1 else None,
                       "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()), "given": len(mine),
                       "returned": sum(hit and t <= window for t, hit in times), "returning_acts": len(returns),
-                      "return_rate": share_by(times, window), "median_return_seconds": half(times)}
+                      "return_rate": share_by(kaplan_meier(times), window), "median_return_seconds": half(kaplan_meier(times))}
     return found
 
 
@@ -419,7 +421,7 @@ def multigraph(times): return st.lists(st.tuples(st.sampled_from(PEOPLE), st.sam
 def two_sided(acts): return any(a != b and t is not None for a, b, t in acts)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(acts=multigraph(st.one_of(st.none(), st.integers(START, START + 40), st.integers(START, START + 40), st.integers(START, START + 40))), window=st.sampled_from([1, 5, 40]))
 def test_reciprocity_of_any_multigraph(acts, window):
     nx = pytest.importorskip("networkx", reason="networkx is not installed")
@@ -440,7 +442,7 @@ def test_reciprocity_of_any_multigraph(acts, window):
 def monday_of(act, tz): return monday(datetime.fromtimestamp(act[2], timezone.utc), tz)
 
 
-@settings(max_examples=15)
+@settings(max_examples=12)
 @given(acts=multigraph(st.integers(0, 60).map(lambda k: START + k * DAY // 4)), tz=st.sampled_from(["UTC", "Europe/Berlin"]))
 def test_reciprocity_by_roles_and_weeks(acts, tz):
     assume(two_sided(acts))
@@ -507,7 +509,7 @@ def check_conversion(lab, rows, advocates, spans):
             times, row = [(t, hit) for _, t, hit in people], got[key]
             assert (row["arm"], row["n"], row["events"]) == ("acknowledged", len(times), sum(hit for _, hit in times))
             for label, span in spans.items():
-                close(row[f"conversion_{label}"], share_by(times, span))
+                close(row[f"conversion_{label}"], share_by(kaplan_meier(times), span))
                 close(row[f"naive_{label}"], sum(hit and t <= span for t, hit in times) / len(times))
 
 
@@ -525,7 +527,7 @@ def test_conversion_of_many_communities(village):
     check_conversion(lab, rows, advocates, {"15m": 900, "24h": DAY, "7d": 7 * DAY})
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(rows=communities())
 def test_conversion_of_any_community(folder, rows):
     advocates = {r["id"] for r in rows if "I would recommend it" in r["text"]}
@@ -541,8 +543,7 @@ def test_conversion_of_any_community(folder, rows):
 def numbers(lab, tz="Asia/Kolkata"):
     "Frames of every measure; the worklist by its times and posts"
     measures = [tl.acknowledgement(lab, by="brand", unit=unit) for unit in ("conversation", "run", "post")]
-    measures += [tl.acknowledgement(lab, by=("brand", "week"), tz=tz), tl.acknowledgement(lab), tl.reciprocity(lab, by="role_pair"), tl.reciprocity(lab, by=("brand", "week"), tz=tz)]
-    measures += [tl.reciprocity(lab, window="1d"), tl.conversion(lab, by="brand")]
+    measures += [tl.acknowledgement(lab, by="week", tz=tz), tl.reciprocity(lab, by="role_pair"), tl.reciprocity(lab, by=("brand", "week"), tz=tz), tl.conversion(lab, by="brand")]
     return [m.frame for m in measures] + [m.detail for m in measures if m.detail.height], tl.worklist(lab, unit="run")
 
 
@@ -617,11 +618,14 @@ def halves(rows, how):
 
 @pytest.fixture(scope="module", params=["townsfolk", "village"])
 def simple(request, folder):
-    "The same without communities that hold a cycle, or a brand that writes as a customer"
+    """The same where no file of two can mislead: without communities that hold a cycle or a brand that writes as a customer, and without the names
+    of those who never write (the file with the call makes them brands, the one with its answer would not have)"""
     rows = request.getfixturevalue(request.param)[1]
     by_id, voices = {r["id"]: r for r in rows}, {r["author"] for r in rows if not r["inbound"]}
     odd = {r["id"][:-3] for r in rows if request.param == "village" and (topmost(r["id"], by_id) is None or r["inbound"] and r["author"] in voices)}
-    kept = [r | {"outside": [a for a in r["answers"] if a not in by_id]} for r in rows if r["id"][:-3] not in odd]
+    spoken = {v.lower() for v in voices}
+    known = lambda text: re.sub(r"@(\w+)", lambda m: m[0] if m[1].lower() in spoken else "@102", text)
+    kept = [r | {"text": known(r["text"]), "outside": [a for a in r["answers"] if a not in by_id]} for r in rows if r["id"][:-3] not in odd]
     return kept, fresh(folder, kept)
 
 
@@ -637,6 +641,7 @@ def test_two_files_are_one(simple, folder, how, first):
 PARTS = {
     "a thread that goes to and fro between them": (tiny(("101", 0, None, "@Acme a"), ("Acme", 1, 1, ""), ("101", 2, 2, "b"), ("Acme", 3, 3, ""), ("101", 4, 4, "c"), ("Acme", 60, None, "")), {"3", "5"}),
     "a spelling that the brand's own posts correct": (tiny(("101", 0, None, "@ACME a"), ("102", 1, None, "@acme b"), ("Acme", 60, None, "")), {"1"}),
+    "a brand that never writes, spelled in two ways": (tiny(("101", 0, None, "@Quiet a"), ("102", 1, None, "@quiet b"), ("Acme", 60, None, "")), {"1", "3"}),
     "a reply that names another brand": (tiny(("101", 0, None, "@Acme a"), ("Acme", 1, 1, ""), ("101", 2, 2, "I asked @Birch too"), ("Birch", 60, None, "")), {"3", "4"}),
 }
 
@@ -649,9 +654,11 @@ def test_parts_loaded_in_either_order(folder, name, first):
     def read(*files):
         with tl.Lab() as lab:
             for file in files: lab.load(write(file, folder / f"{next(NUMBERS)}.csv"), scope="both")
-            return lab.sql("select post_key, brand, conversation_key, eligible from inbound order by all").rows(), tl.reciprocity(lab, by="role_pair").frame
-    (calls, acts), (calls_then, acts_then) = read(rows), read(parts[first], parts[1 - first])
-    assert calls_then == calls and acts_then.equals(acts)
+            calls = lab.sql("select post_key, lower(brand), conversation_key, eligible from inbound order by all").rows()
+            return calls, one_spelling(tl.acknowledgement(lab, by="brand").frame), tl.reciprocity(lab, by="role_pair").frame
+    (calls, *frames), (calls_then, *frames_then) = read(rows), read(parts[first], parts[1 - first])
+    assert calls_then == calls
+    for a, b in zip(frames, frames_then, strict=True): same_frames(a, b)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
