@@ -30,7 +30,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests -q -ra --durations=10
 
 lab: $(VENV)/lab.stamp
-	$(BIN)/jupyter lab nbs/tutorials/01_first_look.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/tutorials/01_first_look.ipynb
 
 export: $(VENV)/dev.stamp
 	$(BIN)/python nbs/make.py export

@@ -323,7 +323,7 @@ def test_weeks_begin_on_monday_where_one_is(request, where, tz): check_weeks(*re
 def test_who_waits(request, where, unit): check_worklist(*request.getfixturevalue(where), unit)
 
 
-@settings(max_examples=16, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
 @given(rows=communities())
 def test_acknowledgement_of_any_community(folder, rows):
     lab, read = loaded(rows, folder)
@@ -366,7 +366,7 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_by_the_rule(folder, name):
     lab, rows = loaded(TINY[name], folder)
-    with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows), check_worklist(lab, rows, "run")
+    with lab: check_units(lab, rows), check_notes(lab, rows), check_worklist(lab, rows, "run")
 
 
 # ---- reciprocity
@@ -421,7 +421,7 @@ def multigraph(times): return st.lists(st.tuples(st.sampled_from(PEOPLE), st.sam
 def two_sided(acts): return any(a != b and t is not None for a, b, t in acts)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(acts=multigraph(st.one_of(st.none(), st.integers(START, START + 40), st.integers(START, START + 40), st.integers(START, START + 40))), window=st.sampled_from([1, 5, 40]))
 def test_reciprocity_of_any_multigraph(acts, window):
     nx = pytest.importorskip("networkx", reason="networkx is not installed")
@@ -646,9 +646,8 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("name", PARTS)
-def test_parts_loaded_in_either_order(folder, name, first):
+def test_parts_loaded_in_either_order(folder, name):
     rows, some = PARTS[name]
     parts = [[r for r in rows if (r["id"] in some) == chosen] for chosen in (True, False)]
     def read(*files):
@@ -656,9 +655,11 @@ def test_parts_loaded_in_either_order(folder, name, first):
             for file in files: lab.load(write(file, folder / f"{next(NUMBERS)}.csv"), scope="both")
             calls = lab.sql("select post_key, lower(brand), conversation_key, eligible from inbound order by all").rows()
             return calls, one_spelling(tl.acknowledgement(lab, by="brand").frame), tl.reciprocity(lab, by="role_pair").frame
-    (calls, *frames), (calls_then, *frames_then) = read(rows), read(parts[first], parts[1 - first])
-    assert calls_then == calls
-    for a, b in zip(frames, frames_then, strict=True): same_frames(a, b)
+    calls, *frames = read(rows)
+    for order in (parts, parts[::-1]):
+        calls_then, *frames_then = read(*order)
+        assert calls_then == calls
+        for a, b in zip(frames, frames_then, strict=True): same_frames(a, b)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

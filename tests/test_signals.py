@@ -33,7 +33,7 @@ def test_precision_of_the_rule_where_labels_exist(flagged, shared, capsys):
     weight = lambda some: sum(float(r["weight"]) for r in some)
     positives = [r for r in rows if r["advocacy"] == "1"]
     with capsys.disabled():
-        print(f"\nadvocacy rule: {len(hits)} of {len(rows)} labelled posts found, {len(right)} of them right; weighted precision {weight(right) / max(weight(hits), 1e-9):.2f}; "
+        print(f"\nadvocacy rule: {sum(len(ids) for _, ids in flagged.values())} of {sum(len(texts) for texts, _ in flagged.values()):,} posts found; {len(hits)} of {len(rows)} labelled posts found, {len(right)} of them right; weighted precision {weight(right) / max(weight(hits), 1e-9):.2f}; "
               f"of {len(positives)} labelled advocates {len(right)} found (enriched strata, no recall of the whole)")
         for r in hits:
             if r not in right: print(f"  wrong: {r['source']} {r['id']}: {flagged[r['source']][0][r['id']][:120]!r}")
