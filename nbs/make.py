@@ -108,7 +108,7 @@ def test():
     "The notebooks that make modules, and index; tutorials and reports run in kernels under pytest"
     paths = sorted([*(root / "nbs").glob("*.ipynb"), *(root / "nbs/sources").glob("*.ipynb")])
     with ThreadPoolExecutor(os.cpu_count()) as pool: done = list(pool.map(tested, paths))
-    for path, code, said in done:
+    for _, code, said in done:
         if code: print(said)
     failed = [path.name for path, code, _ in done if code]
     print(f"{len(done) - len(failed)} notebooks passed{', failed: ' + ', '.join(failed) if failed else ''}")
