@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import trustlab as tl
-import trustlab.load as loading
 from trustlab.core import InvalidParameter, NotIdentifiable
 
 FORM = "%a %b %d %H:%M:%S %z %Y"
@@ -665,8 +664,7 @@ def test_parts_loaded_in_either_order(folder, name):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_change_not_a_bit(original, folder, monkeypatch, threads):
     rows, before = original
-    def unstage(lab, plain=loading.unstage): plain(lab), lab.con.execute(f"set threads = {threads}")
-    monkeypatch.setattr(loading, "unstage", unstage)
+    monkeypatch.setattr(tl.Lab, "open", lambda lab, plain=tl.Lab.open: (plain(lab), lab.con.execute(f"set threads = {threads}"))[0])
     now = fresh(folder, rows, threads=threads)
     assert all(a.equals(b) for a, b in zip(before[0], now[0], strict=True)) and before[1].equals(now[1])
 

@@ -37,4 +37,5 @@ def test_precision_of_the_rule_where_labels_exist(flagged, shared, capsys):
               f"of {len(positives)} labelled advocates {len(right)} found (enriched strata, no recall of the whole)")
         for r in hits:
             if r not in right: print(f"  wrong: {r['source']} {r['id']}: {flagged[r['source']][0][r['id']][:120]!r}")
-    assert hits and right
+    assert {id for _, ids in flagged.values() for id in ids} == {"1847241"}, "of 35 texts with the word, read one by one, this one recommends the firm"
+    assert len(hits) == len(right)

@@ -38,14 +38,18 @@ def calls(brands: bool) -> str:
     "The select of every eligible call with its first answer and its first private one; `$brand` limits it where `brands`"
     return CALLS.format(candidates=schema.candidates("call", "i.reply = 'look'"), only=" and list_contains($brand, brand)" if brands else "")
 
-# %% ../nbs/07_acknowledgement.ipynb #d20946ba
+# %% ../nbs/07_acknowledgement.ipynb #ff13ab34
 RUNS = """
 with mark as (
   select *, max(answered_at) over (partition by brand, author_key, conversation_key order by arrived_at, post_key rows between unbounded preceding and 1 preceding) as before,
+         row_number() over (partition by brand, author_key, conversation_key order by arrived_at, post_key) as nth,
          lag(arrived_at) over (partition by brand, author_key, conversation_key order by arrived_at, post_key) as last_at
   from ({calls}) x
 ),
-answers as (select brand, author_key, conversation_key, answered_at from ({calls}) x where answered_at is not null),
+answers as (
+  select brand, author_key, conversation_key, case when answered_at = arrived_at then answered_at + interval '1' microsecond else answered_at end as answered_at
+  from ({calls}) x where answered_at is not null
+),
 starts as (
   select m.post_key, m.brand, max(case when a.answered_at > m.last_at and a.answered_at <= m.arrived_at then 1 else 0 end) as answered_between
   from mark m left join answers a on a.brand = m.brand and a.author_key = m.author_key and a.conversation_key = m.conversation_key
@@ -228,7 +232,7 @@ def draw(measure: Measure) -> Any:
     if measure.frame.height > 8: return charts.rates(measure.frame, f"ack_{label}", by, f"Answered within {label}", unit, n)
     return charts.incidence(measure.detail, by, "Answered by then", unit, n)
 
-# %% ../nbs/07_acknowledgement.ipynb #892bf1d1
+# %% ../nbs/07_acknowledgement.ipynb #57b95fc1
 def worklist(lab: Lab, brand: str | Sequence[str] | None = None, unit: str = "conversation") -> pl.DataFrame:
     """Calls that wait for an answer, oldest first: brand, waiting_since (UTC), waited_seconds (to the end of what the store sees), posts (how often
     they wrote), kind (`first call` or `came back`), url, post_key. As many rows as `acknowledgement` has `pending`; `unit="run"` adds those who
@@ -239,8 +243,8 @@ def worklist(lab: Lab, brand: str | Sequence[str] | None = None, unit: str = "co
         return lab.sql(f"""
         {RUNS.format(calls=calls(bool(brands)))}
         select u.brand, min(u.arrived_at) as waiting_since, unix_timestamp(max(u.ends_at)) - unix_timestamp(min(u.arrived_at)) as waited_seconds,
-               count(*) as posts, case when u.run = 0 then 'first call' else 'came back' end as kind, min_by(p.url, u.arrived_at) as url,
-               min_by(u.post_key, u.arrived_at) as post_key
+               count(*) as posts, case when u.run = 0 then 'first call' else 'came back' end as kind, min_by(p.url, u.nth) as url,
+               min_by(u.post_key, u.nth) as post_key
         from numbered u join post p on p.post_key = u.post_key group by u.brand, u.author_key, u.conversation_key, u.run
         having min(u.answered_at) is null and min(u.private_at) is null{'' if later else ' and u.run = 0'}
         order by waiting_since, post_key""", **({"brand": brands} if brands else {}))

@@ -11,8 +11,10 @@ import polars as pl
 from .core import *
 from .store import Lab
 
-# %% ../nbs/06_signals.ipynb #21988f5d
-RECOMMENDS = r"(?i)\b(i|we|i'd|i’d|i'll|would|will|can|highly|definitely|always|strongly)\s+(\w+\s+){0,2}recommend(ed|ing)?\b|\bshout[- ]?out to\b"
+# %% ../nbs/06_signals.ipynb #14d2c347
+RECOMMENDS = (r"(?i)\b(i|we|i'd|i’d|i'll|i’ll)\s+((would|will|can|do|could|always|highly|definitely|strongly|really|fully)\s+){0,3}recommend\s+(@|you\b|this\b|them\b|it\b|these\b|your\b|to (any|every))"
+              r"|\b(highly|definitely|strongly)\s+recommend(ed)?(\s+(@|you\b|this\b|them\b|it\b|these\b|your\b|to (any|every))|\s*[!.]|\s*$)"
+              r"|\brecommend\s+(@?\w+\s+){1,3}to\s+(all|any|every|my|others|friends)")
 DENIES = r"(?i)\b(not|never|cannot|no longer|hardly|\w+n't|\w+n’t|stop(ped)?)\s+(\w+\s+){0,3}recommend|\b(you|anyone|anybody|someone|somebody|u)\s+(\w+\s+){0,2}recommend"
 MODEL = "recommends-1"
 
