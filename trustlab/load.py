@@ -315,7 +315,7 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #747c3c99
+# %% ../nbs/03_load.ipynb #93643bd8
 STAGING = ("raw", "pointer", "voice", "called", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
@@ -331,11 +331,13 @@ def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | N
         intake.stage("reject", "select * exclude (load_id, replayed_at) from reject limit 0")
         intake.stage("load", "select $load_id as load_id", load_id=load_id)
         reader.stage(intake)
+        advance(2 * size)
         for why in sorted(set(bundle.skipped.values())):
             names = [clean(n) for n, w in bundle.skipped.items() if w == why]
             intake.notes.append(f"{len(names)} members were not read ({why}): {near('', names, 3)}")
         row = {"load_id": load_id, "source": reader.name, "platform": intake.platform, "path": str(bundle.path), "member": root or None, "sha256": sha, "bytes": size}
         row |= merge(intake, load_id, scope)
+        advance(2 * size)
     row |= {"started_at": started, "finished_at": now(), "status": "partial" if row["rejected"] else "complete"}
     finish(lab, intake, row)
     return row
@@ -440,15 +442,15 @@ def declare(lab: Lab, brands: list[str]) -> None:
         lab.con.execute("delete from role where account_key = ? and basis = 'declared'", [key])
         lab.con.execute("insert into role values (?, 'brand', ?, null, null, 'declared')", [key, handle])
 
-# %% ../nbs/03_load.ipynb #1539d20b
+# %% ../nbs/03_load.ipynb #a1258327
 @contextmanager
 def bar(found: list[tuple[Reader, Bundle, str]], show: bool | None) -> Iterator[Callable[[int], None]]:
-    "A progress bar on standard error over the bytes of the exports; silent unless shown"
+    "A progress bar on standard error: a fifth of it for the bytes as they are hashed, two fifths each for staging and merging; silent unless shown"
     total = sum(b.path.stat().st_size if b.path.is_file() else sum(b.names.values()) for _, b, _ in found)
     if not (sys.stderr.isatty() if show is None else show) or total < 20 << 20: yield lambda n: None; return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True) as p:
-        task = p.add_task("reading", total=total)
-        def advance(n: int) -> None: p.update(task, advance=n, description="merging" if p.tasks[0].completed + n >= total else "reading")
+        task = p.add_task("reading", total=5 * total)
+        def advance(n: int) -> None: p.update(task, advance=n, description="merging" if p.tasks[0].completed + n >= 3 * total else "reading")
         yield advance
