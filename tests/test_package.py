@@ -49,7 +49,7 @@ def fresh(built, tmp_path_factory):
 @pytest.fixture(scope="module")
 def outside(fresh):
     "Runs a command of the new environment, in a folder away from the checkout"
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"PATH": f"{fresh / 'env/bin'}:{os.environ['PATH']}"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"PATH": f"{fresh / 'env/bin'}:{os.environ['PATH']}", "JUPYTER_PATH": f"{sys.prefix}/share/jupyter"}
     return lambda command, *args: run(fresh / "env/bin" / command, *args, cwd=fresh, env=env)
 
 
