@@ -129,7 +129,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #6e630908
+# %% ../nbs/07_acknowledgement.ipynb #fd0d7a76
 CARD = Card(
     "Acknowledgement", "ack_t = F(t), the cumulative incidence of a first answer; response_rate = acknowledged / n",
     "units answered by the brand or its staff, not earlier than the call, readable by all who could read the call; bots and reactions never answer",
@@ -161,7 +161,7 @@ def acknowledgement(lab: Lab, by: str | Sequence[str] = (), within: str | Sequen
     notes += small(frame)
     if keys.height > 50: return Measure("acknowledgement", frame, CARD, draw, notes, params)
     curve = survival.curve(code, times["seconds"], times["cause"])
-    detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group").drop("group", "all", strict=False)
+    detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
     return Measure("acknowledgement", frame, CARD, draw, notes, params, detail)
 
 # %% ../nbs/07_acknowledgement.ipynb #6fdaef96

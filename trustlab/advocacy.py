@@ -43,7 +43,7 @@ def journeys(lab: Lab, brand: list[str] | None) -> pl.DataFrame:
     "One row per acknowledged person and brand: brand, platform, `seconds` watched since the first answer, `cause` (1: recommended it), `before` (1: had done so already)"
     return lab.sql(JOURNEYS.format(calls=calls(bool(brand)), acts=signals.acts_query()), **({"brand": brand} if brand else {}))
 
-# %% ../nbs/09_advocacy.ipynb #eac8993f
+# %% ../nbs/09_advocacy.ipynb #a45de16a
 CARD = Card(
     "Conversion to advocacy (descriptive)", "conversion_t = F(t), the cumulative incidence of a first recommendation after the first answer",
     "people who recommend the brand after it first answered them (rule recommends-1: a recommendation in the first person, in English, not denied)",
@@ -72,7 +72,7 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     notes += [f"left out: {early:,} people who had recommended the brand before its first answer"] * bool(early)
     notes += [*few_events(frame), *small(frame)]
     curve = survival.curve(code, rows["seconds"], rows["cause"])
-    detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group").drop("group", "all", strict=False)
+    detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
     params = {"exposure": exposure, "outcome": outcome, "horizon": list(spans), "by": list(by), "brand": brands}
     return Measure("conversion", frame, CARD, draw, notes, params, detail)
 
