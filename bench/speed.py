@@ -4,7 +4,7 @@ import argparse, json, os, resource, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
 LIMITS = {"load": ("bare load", 2.5), "acknowledgement": ("rate by hand", 3.0)}
-MEMORY = "1GiB"
+MEMORY = "1300MiB"
 
 
 def generate(path: Path, rows: int, seed: int = 1) -> None:

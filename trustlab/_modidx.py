@@ -234,7 +234,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'trustlab.load.load_one': ('load.html#load_one', 'trustlab/load.py'),
                                'trustlab.load.merge': ('load.html#merge', 'trustlab/load.py'),
                                'trustlab.load.now': ('load.html#now', 'trustlab/load.py'),
-                               'trustlab.load.one_writer': ('load.html#one_writer', 'trustlab/load.py'),
                                'trustlab.load.recognised': ('load.html#recognised', 'trustlab/load.py'),
                                'trustlab.load.records': ('load.html#records', 'trustlab/load.py'),
                                'trustlab.load.register': ('load.html#register', 'trustlab/load.py'),

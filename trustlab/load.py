@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['READERS', 'REJECT', 'MAX_RECORD', 'READ_RECORDS', 'CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'STAGING',
            'AFTER_LOAD', 'Reader', 'register', 'sniff', 'Intake', 'reject', 'array_records', 'size', 'records',
-           'unreadable', 'columns', 'drop_duplicates', 'link', 'update_known', 'tops', 'climb', 'one_writer',
-           'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one',
-           'unstage', 'now', 'spill', 'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised', 'declare',
-           'bar']
+           'unreadable', 'columns', 'drop_duplicates', 'link', 'update_known', 'tops', 'climb', 'insert_posts', 'adopt',
+           'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill',
+           'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #94b8b01a
 import hashlib, io, json, os, sys, tempfile, warnings
@@ -212,16 +211,7 @@ def climb(intake: Intake) -> None:
     with intake.lab.lent(pl.DataFrame({"top": top, "lost": lost & ~np.isin(top, away)})) as path:
         intake.stage("top", "select * from read_parquet($path)", path=path)
 
-# %% ../nbs/03_load.ipynb #2c9922db
-@contextmanager
-def one_writer(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    "A single engine thread inside the block; after a failure the end of the transaction restores the setting"
-    threads = con.execute("select current_setting('threads')").fetchall()[0][0]
-    con.execute("set threads = 1")
-    yield
-    con.execute(f"set threads = {int(threads)}")
-
-# %% ../nbs/03_load.ipynb #0db58c94
+# %% ../nbs/03_load.ipynb #9ec6bb59
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
     have, known, stored = intake.columns(), intake.count("select count(*) from s_known"), intake.count("select count(*) from post")
@@ -234,7 +224,7 @@ def insert_posts(intake: Intake, load_id: str) -> int:
         {"left join s_link a on a.row = l.top" if known or stored else ""}""")
     fixed = [f"'{value}' as {quoted(name)}" for name, value in intake.constants.items()]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
-    with one_writer(intake.con): return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
+    return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
         from s_post s left join s_tie t on t.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id)
 
 # %% ../nbs/03_load.ipynb #69f4728e
@@ -315,8 +305,8 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #93643bd8
-STAGING = ("raw", "pointer", "voice", "called", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
+# %% ../nbs/03_load.ipynb #58541e18
+STAGING = ("raw", "pointer", "voice", "called", "strange", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
 def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | None, exported_at: datetime | None, advance: Callable) -> dict[str, Any]:
@@ -408,7 +398,7 @@ def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | Non
 
 Lab.load = load
 
-# %% ../nbs/03_load.ipynb #bf04fdae
+# %% ../nbs/03_load.ipynb #126423ea
 def flat(paths: Iterable) -> list[str | Path]:
     "The paths of a call, given one by one or as lists"
     each = [p for group in paths for p in ([group] if isinstance(group, (str, Path)) else group)]
@@ -416,11 +406,8 @@ def flat(paths: Iterable) -> list[str | Path]:
     return each
 
 def in_transaction(lab: Lab, job: Callable[[], Any]) -> Any:
-    "What `job` returns, run as one transaction; the engine's threads are then as they were"
-    threads = lab.con.execute("select current_setting('threads')").fetchall()[0][0]
-    try:
-        with lab.transaction(): return job()
-    finally: lab.con.execute(f"set threads = {int(threads)}")
+    "What `job` returns, run as one transaction"
+    with lab.transaction(): return job()
 
 # %% ../nbs/03_load.ipynb #83a323a0
 def recognised(paths: list[str | Path], source: str | None) -> list[tuple[Reader, Bundle, str]]:

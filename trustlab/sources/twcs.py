@@ -81,7 +81,7 @@ def impossible(intake: Intake, opens, width: int) -> list[dict]:
     wanted = {row: {"member": intake.root, "code": code, "field": MESSAGES[code][0], "message": MESSAGES[code][1]} for row, code in coded}
     return delimited.locate(opens, width, wanted) if wanted else []
 
-# %% ../../nbs/sources/03a_twcs.ipynb #6e78dc49
+# %% ../../nbs/sources/03a_twcs.ipynb #8dffdf51
 def name_brands(intake: Intake) -> None:
     "Stages the roles that the file implies, and spells each called handle as its account does"
     intake.stage("voice", "select distinct author_id as handle from s_record where not _inbound")
@@ -91,11 +91,13 @@ def name_brands(intake: Intake) -> None:
         left join (select handle from account where platform = 'twcs') a on lower(a.handle) = lower(s._handle) group by s._handle""")
     intake.con.execute("update s_record set _handle = c.handle from s_called c where s_record._handle = c.spelled and c.spelled <> c.handle")
     respell(intake)
+    intake.stage("strange", """select distinct handle from s_called where handle not in (select handle from s_voice)
+        and 'twcs:' || handle not in (select account_key from role where role in ('brand', 'staff'))""")
+    if not intake.count("select count(*) from s_strange"): return intake.stage("silent", "select handle from s_strange")
     intake.stage("silent", """select distinct s._handle as handle from s_post s left join s_link l on l.row = s._row
-        where s._handle is not null and s._handle not in (select handle from s_voice)
+        where s._handle in (select handle from s_strange)
           and (l.to_key is null or l.to_key not in (select 'twcs:' || handle from s_voice))
-          and s._id not in (select r._parent from s_record r where not r._inbound and r._parent is not null)
-          and 'twcs:' || s._handle not in (select account_key from role where role in ('brand', 'staff'))""")
+          and s._id not in (select r._parent from s_record r where not r._inbound and r._parent is not null)""")
 
 # %% ../../nbs/sources/03a_twcs.ipynb #4ea6af20
 SPELLED = {"account": ("account_key", "person_key"), "role": ("account_key",), "post": ("reply_to_account",), "interaction": ("actor_key", "target_key")}
