@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['READERS', 'REJECT', 'MAX_RECORD', 'READ_RECORDS', 'CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'STAGING',
            'AFTER_LOAD', 'Reader', 'register', 'sniff', 'Intake', 'reject', 'array_records', 'size', 'records',
-           'unreadable', 'columns', 'drop_duplicates', 'link', 'update_known', 'tops', 'climb', 'insert_posts', 'adopt',
-           'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill',
-           'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised', 'declare', 'bar']
+           'reject_coded', 'unreadable', 'columns', 'drop_duplicates', 'link', 'update_known', 'tops', 'climb',
+           'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one',
+           'unstage', 'now', 'spill', 'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised', 'declare',
+           'bar']
 
 # %% ../nbs/03_load.ipynb #94b8b01a
 import hashlib, io, json, os, sys, tempfile, warnings
@@ -137,6 +138,16 @@ def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> No
 READ_RECORDS = r"""select * from read_csv($path, auto_detect=false, header=false, delim=E'\x1f', quote='', escape='', comment='', strict_mode=false,
   max_line_size=17000000, columns={'member': 'VARCHAR', 'record': 'BIGINT', 'byte_offset': 'BIGINT', 'doc': 'VARCHAR'})"""
 Intake.records = records
+
+# %% ../nbs/03_load.ipynb #c747bd93
+def reject_coded(self: Intake, messages: dict[str, tuple[str, str]]) -> None:
+    "Moves staged records whose `_code` is set to the rejects; `messages` gives each code's field and message"
+    for code, (field, message) in messages.items():
+        self.con.execute("""insert into s_reject by name select member, record, byte_offset, $code as code, $field as field, $message as message, encode(doc) as raw
+            from s_raw where record in (select record from s_record where _code = $code)""", {"code": code, "field": field or None, "message": message})
+    self.con.execute("delete from s_record where _code is not null")
+
+Intake.reject_coded = reject_coded
 
 # %% ../nbs/03_load.ipynb #81c0fcc5
 def unreadable(text: str, whole: bool) -> dict[str, Any] | None:

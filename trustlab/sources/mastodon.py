@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PUBLIC', 'ACTIVITY', 'MESSAGES', 'THREADS', 'ACTS', 'STRANGERS', 'find', 'owner', 'plain_text', 'collection',
-           'activities', 'content_of', 'author_of', 'has', 'reject_coded', 'likes', 'stage']
+           'activities', 'content_of', 'author_of', 'has', 'likes', 'stage']
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #925d9e41
 import html, json, re
@@ -103,16 +103,9 @@ select a.record, 'mastodon:' || case when wrote then object else id end as post_
 from timed a left join read_parquet($texts) t on t.record = a.record
 """
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #256c3465
+# %% ../../nbs/sources/03c_mastodon.ipynb #127ddb18
 MESSAGES = {"not_an_activity": ("type", "an activity must be a JSON object with a type"), "no_id": ("id", "no id"),
             "bad_time": ("published", "published must look like 2024-05-01T10:00:00Z"), "timestamp_out_of_range": ("published", "published lies before the year 2000 or in the future")}
-
-def reject_coded(intake: Intake) -> None:
-    "Moves staged records that carry a code to the rejects"
-    for code, (field, message) in MESSAGES.items():
-        intake.con.execute("""insert into s_reject by name select member, record, byte_offset, $code as code, $field as field, $message as message, encode(doc) as raw
-            from s_raw where record in (select record from s_record where _code = $code)""", {"code": code, "field": field, "message": message})
-    intake.con.execute("delete from s_record where _code is not null")
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #5819f0f7
 THREADS = """
@@ -169,7 +162,7 @@ from uri u left join named n on n.account_key = u.account_key
 where u.account_key is not null and u.account_key <> $me and u.account_key not in (select account_key from account) group by u.account_key
 """
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #8c673f66
+# %% ../../nbs/sources/03c_mastodon.ipynb #8aed1c9e
 def stage(intake: Intake) -> None:
     "Stages one archive: its activities, its owner, and what it did to others"
     me, outbox, texts = owner(intake), intake.root + "outbox.json", []
@@ -179,7 +172,7 @@ def stage(intake: Intake) -> None:
     intake.records(activities(intake.bundle, outbox, opens, texts))
     with intake.lab.lent(pl.DataFrame(texts, schema={"record": pl.Int64, "text": pl.String}, orient="row")) as path:
         intake.stage("record", ACTIVITY, me=intake.owner_key, texts=path)
-    reject_coded(intake)
+    intake.reject_coded(MESSAGES)
     intake.con.execute(THREADS)
     intake.posts()
     intake.link()

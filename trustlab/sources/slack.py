@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LISTS', 'DAY', 'SAID', 'MESSAGE', 'MESSAGES', 'ACTS', 'UNLISTED', 'BOTS', 'PASSED', 'find', 'days', 'entries',
-           'places', 'people', 'messages', 'instant', 'reject_coded', 'stage', 'tell_others']
+           'places', 'people', 'messages', 'instant', 'stage', 'tell_others']
 
 # %% ../../nbs/sources/03b_slack.ipynb #5128dbf7
 import codecs, json, re
@@ -98,16 +98,9 @@ select m.record, 'slack:' || p.id || ':' || m.ts as post_key, m.created_at, {ins
 from dated m join read_parquet($places) p on p.folder = m.folder
 """
 
-# %% ../../nbs/sources/03b_slack.ipynb #6ace472c
+# %% ../../nbs/sources/03b_slack.ipynb #89a82541
 MESSAGES = {"not_a_message": ("", "a message must be a JSON object"), "bad_time": ("ts", "ts must be text such as 1709551234.001200"),
             "timestamp_out_of_range": ("ts", "ts lies before the year 2000 or in the future")}
-
-def reject_coded(intake: Intake) -> None:
-    "Moves staged records that carry a code to the rejects"
-    for code, (field, message) in MESSAGES.items():
-        intake.con.execute("""insert into s_reject by name select member, record, byte_offset, $code as code, $field as field, $message as message, encode(doc) as raw
-            from s_raw where record in (select record from s_record where _code = $code)""", {"code": code, "field": field or None, "message": message})
-    intake.con.execute("delete from s_record where _code is not null")
 
 # %% ../../nbs/sources/03b_slack.ipynb #a4fd7d0a
 ACTS = r"""
@@ -137,7 +130,7 @@ from (select 'slack:' || json_extract_string(doc, '$.bot_id') as account_key,
 where account_key is not null order by account_key, handle
 """
 
-# %% ../../nbs/sources/03b_slack.ipynb #68278b58
+# %% ../../nbs/sources/03b_slack.ipynb #5aba6b43
 def stage(intake: Intake) -> None:
     "Stages the messages of a workspace, its members and bots, mentions and reactions, and the channels it watched"
     names, rooms = days(intake.bundle, intake.root), places(intake)
@@ -147,7 +140,7 @@ def stage(intake: Intake) -> None:
     intake.records(messages(intake.bundle, names))
     with intake.lab.lent(rooms) as path: intake.stage("record", MESSAGE, places=path)
     intake.posts()
-    reject_coded(intake)
+    intake.reject_coded(MESSAGES)
     intake.link()
     with intake.lab.lent(people(intake)) as path:
         intake.stage("account", f"select * from read_parquet($people) union all select * from ({BOTS}) where account_key not in (select account_key from read_parquet($people))", people=path)
