@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'Bundle', 'safe_name', 'from_zip', 'check_zip', 'guarded', 'from_tar',
-           'tar_member', 'from_folder', 'bundles', 'siblings', 'first_bytes', 'is_archive']
+           'tar_member', 'from_folder', 'unpacked', 'Unpacked', 'bundles', 'siblings', 'first_bytes', 'is_archive']
 
-# %% ../nbs/02b_bundles.ipynb #7e686c09
-import re, stat, tarfile, zipfile
+# %% ../nbs/02b_bundles.ipynb #a41242f3
+import gzip, io, re, stat, tarfile, zipfile, zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+import zstandard
+
 from .core import *
 
-# %% ../nbs/02b_bundles.ipynb #4df3ef6b
+# %% ../nbs/02b_bundles.ipynb #f97aafad
 MAX_MEMBERS, MAX_RATIO, BOMB_BYTES = 100_000, 200, 100 << 20
 
 @dataclass
@@ -27,6 +29,7 @@ class Bundle:
     open: Callable[[str], BinaryIO] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     archive: bool = False
+    plain: bool = False
 
     def head(self, name: str, size: int = 4096) -> bytes:
         with self.open(name) as stream: return stream.read(size)
@@ -103,7 +106,29 @@ def from_folder(path: Path) -> Bundle:
     skipped = {n: "link_member" for n, f in named.items() if f.is_symlink()}
     return Bundle(path, {n: f.stat().st_size for n, f in named.items() if n not in skipped}, lambda name: named[name].open("rb"), skipped)
 
-# %% ../nbs/02b_bundles.ipynb #398a2948
+# %% ../nbs/02b_bundles.ipynb #c83b9577
+def unpacked(path: Path) -> Callable[[], BinaryIO] | None:
+    "What opens a file packed with gzip or Zstandard, by its first bytes; None for any other file"
+    head = first_bytes(path)
+    if head[:2] == b"\x1f\x8b": return lambda: io.BufferedReader(Unpacked(path, gzip.open(path, "rb")))
+    if head == b"\x28\xb5\x2f\xfd": return lambda: io.BufferedReader(Unpacked(path, zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(path.open("rb"), read_across_frames=True, closefd=True)))
+    return None
+
+class Unpacked(io.RawIOBase):
+    "A stream that unpacks a file, and raises `InvalidExport` where that is damaged, `UnsafeArchive` where it grows beyond reason"
+    def __init__(self, path: Path, stream: BinaryIO): self.path, self.stream, self.most = path, stream, max(1000 * path.stat().st_size, BOMB_BYTES)
+    def readable(self) -> bool: return True
+    def close(self) -> None: self.stream.close(); super().close()
+
+    def readinto(self, buffer: memoryview) -> int:
+        try: block = self.stream.read(len(buffer))
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error: raise InvalidExport(f"{self.path}: the file is damaged ({error}); download it again.") from None
+        self.most -= len(block)
+        if self.most < 0: raise UnsafeArchive(f"{self.path}: unpacks to more than a thousand times its size; if you trust it, unpack it and load the result.")
+        buffer[: len(block)] = block
+        return len(block)
+
+# %% ../nbs/02b_bundles.ipynb #897abbbc
 def bundles(path: str | Path) -> list[Bundle]:
     "What was handed over, as bundles: a file or an archive is one; a folder is its loose files and each archive in it"
     path = Path(path)
@@ -115,7 +140,8 @@ def bundles(path: str | Path) -> list[Bundle]:
         return [Bundle(path, loose, whole.open, whole.skipped)] * bool(loose) + [b for p in packed.values() for b in bundles(p)]
     if not path.stat().st_size: raise InvalidExport(f"{path}: this file is empty; download the export again.")
     if is_archive(path): return [from_zip(path) if first_bytes(path)[:2] == b"PK" or path.suffix.lower() == ".zip" else from_tar(path)]
-    return [Bundle(path, {path.name: path.stat().st_size}, lambda name: path.open("rb"))]
+    if opens := unpacked(path): return [Bundle(path, {path.stem: path.stat().st_size}, lambda name: opens())]
+    return [Bundle(path, {path.name: path.stat().st_size}, lambda name: path.open("rb"), plain=True)]
 
 # %% ../nbs/02b_bundles.ipynb #13d93e61
 def siblings(path: Path) -> list[str]:

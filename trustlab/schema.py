@@ -13,7 +13,7 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #31a7c130
+# %% ../nbs/01_schema.ipynb #29b66142
 SCHEMA_VERSION = "1"
 
 TABLES = {
@@ -21,7 +21,7 @@ TABLES = {
         owner_key varchar, exported_at timestamp, declared bigint, read bigint, stored bigint, changed bigint, same bigint, duplicate bigint,
         rejected bigint, covers_from timestamp, covers_to timestamp, started_at timestamp, finished_at timestamp, status varchar, notes varchar""",
     "coverage": "load_id varchar, platform varchar, container_key varchar, container varchar, closed boolean",
-    "account": """account_key varchar, platform varchar, handle varchar, display_name varchar, kind varchar, placeholder boolean,
+    "account": """account_key varchar, platform varchar, handle varchar, display_name varchar, kind varchar, url varchar, placeholder boolean,
         person_key varchar""",
     "role": "account_key varchar, role varchar, brand varchar, valid_from timestamp, valid_to timestamp, basis varchar",
     "post": """post_key varchar using compression zstd, platform varchar, author_key varchar, kind varchar, created_at timestamp, created_basis varchar, edited_at timestamp,
