@@ -6,10 +6,10 @@
 __all__ = ['READERS', 'REJECT', 'MAX_RECORD', 'RAW_COLUMNS', 'RAW', 'AS_TEXT', 'UNFIT', 'CONTENT', 'LONGEST_DETOUR', 'KEYS',
            'COUNTS', 'STAGING', 'AFTER_LOAD', 'Sheet', 'Reader', 'register', 'sniff', 'Intake', 'reject',
            'array_records', 'size', 'closing', 'records', 'sift', 'lines', 'whole_lines', 'line_records', 'numbered',
-           'place', 'reject_coded', 'unreadable', 'columns', 'drop_duplicates', 'link', 'update_known', 'tops', 'climb',
-           'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one',
-           'unstage', 'now', 'spill', 'merge', 'finish', 'load', 'flat', 'in_transaction', 'recognised', 'declare',
-           'bar']
+           'place', 'reject_coded', 'unreadable', 'columns', 'drop_duplicates', 'finder', 'tops', 'whole_links',
+           'text_links', 'link', 'link_stored', 'update_known', 'insert_posts', 'adopt', 'insert_accounts',
+           'insert_rest', 'Receipt', 'sentence', 'digest', 'load_one', 'unstage', 'now', 'spill', 'merge', 'finish',
+           'load', 'flat', 'in_transaction', 'recognised', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #5cfaa497
 import hashlib, io, json, os, re, sys, tempfile, warnings
@@ -271,14 +271,70 @@ def drop_duplicates(intake: Intake) -> int:
     intake.con.execute("delete from s_record where rowid in (select _row from s_extra)")
     return intake.count("select count(*) from s_extra")
 
-# %% ../nbs/03_load.ipynb #ebfd2dd1
+# %% ../nbs/03_load.ipynb #26dd1ccb
+def finder(keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    "What finds whole numbers among `keys`: an array of them to their positions, -1 for those that are not there; of equal keys one is found"
+    low, span, places = keys.min(), int(keys.max() - keys.min()) + 1, np.arange(len(keys), dtype=np.int32)
+    if span <= 8 * len(keys):
+        table = np.full(span + 1, -1, np.int32)
+        table[keys - low] = places
+        return lambda wanted: table[np.where((wanted < low) | (wanted - low >= span), span, wanted - low)]
+    order, ranked = np.argsort(keys, kind="stable"), np.sort(keys)
+    at = lambda wanted: np.minimum(np.searchsorted(ranked, wanted), len(keys) - 1)
+    return lambda wanted: np.where(ranked[at(wanted)] == wanted, order[at(wanted)], -1)
+
+# %% ../nbs/03_load.ipynb #035b0ff1
+def tops(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "For posts whose parents stand at the positions `up` (-1 for none): the position reached by going up, and whether that lies on a cycle"
+    top = np.where(up < 0, np.arange(len(up), dtype=up.dtype), up)
+    for _ in range(len(up).bit_length()):
+        above = top[top]
+        if np.array_equal(above, top): break
+        top = above
+    return top, up[top] >= 0
+
+# %% ../nbs/03_load.ipynb #70b97c94
+def whole_links(intake: Intake) -> pl.DataFrame | None:
+    "The staged replies by whole keys: columns `row`, `up` (the parent's row, null outside of the stage), `thread` (the key of the topmost post, null on a cycle); None when a key stands twice"
+    staged = frame_of(intake.con.sql(f"select _row, {intake.key} as key, {intake.parent} as parent from s_post"))
+    keys, rows, parent = staged["key"].to_numpy(), staged["_row"].to_numpy(), staged["parent"].drop_nulls().to_numpy()
+    replies, find = np.flatnonzero(staged["parent"].is_not_null().to_numpy()), finder(keys)
+    if (find(keys) != np.arange(len(keys))).any(): return None
+    up, first = np.full(len(keys), -1, np.int32), keys.copy()
+    up[replies], first[replies] = find(parent), parent
+    top, lost = tops(up)
+    thread = pl.Series(first[top[replies]]).set(pl.Series(lost[replies]), None)
+    return pl.DataFrame({"row": rows[replies], "up": pl.Series(rows[up[replies]]).set(pl.Series(up[replies] < 0), None), "thread": thread})
+
+# %% ../nbs/03_load.ipynb #566c1daf
+def text_links(intake: Intake) -> pl.DataFrame:
+    "The staged replies by keys that are text: columns `row`, `up` (the parent's row, null outside of the stage), `top` (the topmost post's row, null on a cycle)"
+    pair = frame_of(intake.con.sql(f"select s._row as row, b._row as up from s_post s left join s_post b on b.{intake.key} = s.{intake.parent} where s.{intake.parent} is not null"))
+    rows = frame_of(intake.con.sql("select _row from s_post"))["_row"].to_numpy()
+    if not pair.height: return pair.with_columns(top="up")
+    find, up = finder(rows), np.full(len(rows), -1, np.int32)
+    replies = find(pair["row"].to_numpy())
+    up[replies] = find(pair["up"].fill_null(rows.min() - 1).to_numpy())
+    top, lost = tops(up)
+    return pair.with_columns(top=pl.Series(rows[top[replies]]).set(pl.Series(lost[replies]), None))
+
+# %% ../nbs/03_load.ipynb #84f4e54c
 def link(self: Intake) -> None:
-    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, and the parent's author and stored conversation"
+    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, the parent's author, and the conversation (null on a cycle)"
     if self.columns("link"): return
-    self.duplicate = drop_duplicates(self)
-    self.stage("link", f"""select s._row as row, b._row as up, coalesce(b.author_key, p.author_key) as to_key, p.conversation_key as thread
-        from s_post s left join s_post b on b.{self.key} = s.{self.parent}
-        left join post p on p.post_key = case when b._row is null then s.reply_to_key end where s.{self.parent} is not null""")
+    whole, found = self.key != "post_key" and self.count("select count(*) from s_post") > 0, None
+    if whole: found = whole_links(self)
+    if found is None:
+        self.duplicate = drop_duplicates(self)
+        found = whole_links(self) if whole else text_links(self)
+    thread, tree = (f"'{self.platform}:' || l.thread", "") if whole else ("coalesce(t.reply_to_key, t.post_key)", "left join s_post t on t._row = l.top")
+    with self.lab.lent(found) as path: self.stage("link", f"select l.row, l.up, a.author_key as to_key, {thread} as thread from read_parquet($path) l left join s_post a on a._row = l.up {tree}", path=path)
+    if self.count("select count(*) from post"): link_stored(self)
+
+def link_stored(intake: Intake) -> None:
+    "Completes the links of replies whose parent is in the store already"
+    intake.con.execute("update s_link set to_key = p.author_key from s_post s join post p on p.post_key = s.reply_to_key where s._row = s_link.row and s_link.up is null")
+    intake.con.execute("update s_link set thread = p.conversation_key from post p where p.post_key = s_link.thread and p.conversation_key is not null")
 
 Intake.link = link
 
@@ -299,38 +355,16 @@ def update_known(intake: Intake, load_id: str, as_of: datetime | None) -> tuple[
     intake.con.execute("update post set load_id = ? from s_known k where post.post_key = k.post_key and k.newer", [load_id])
     return changed, intake.count("select count(*) from s_known") - changed
 
-# %% ../nbs/03_load.ipynb #cade4266
-def tops(rows: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "For each of `rows` with its parent's row in `up`: the row reached by going up, and whether that lies on a cycle"
-    base, size = min(rows.min(), up.min()), int(max(rows.max(), up.max()) - min(rows.min(), up.min())) + 1
-    top, child = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64), np.zeros(size, bool)
-    top[rows - base], child[rows - base] = up - base, True
-    for _ in range(size.bit_length()): top = top[top]
-    return top[rows - base] + base, child[top[rows - base]]
-
-def climb(intake: Intake) -> None:
-    "Makes `s_top(top, lost)`, a row for each of `s_link` in its order: the row it reaches by going up (its own without a staged parent); `lost` if it goes round in a cycle"
-    link = frame_of(intake.con.sql("select row, coalesce(up, row) as up from s_link"))
-    top, lost = tops(link["row"].to_numpy(), link["up"].to_numpy()) if link.height else (np.zeros(0, np.int64), np.zeros(0, bool))
-    away = frame_of(intake.con.sql("select row from s_link where up is null"))["row"].to_numpy()
-    with intake.lab.lent(pl.DataFrame({"top": top, "lost": lost & ~np.isin(top, away)})) as path:
-        intake.stage("top", "select * from read_parquet($path)", path=path)
-
-# %% ../nbs/03_load.ipynb #9ec6bb59
+# %% ../nbs/03_load.ipynb #83a27919
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
-    have, known, stored = intake.columns(), intake.count("select count(*) from s_known"), intake.count("select count(*) from post")
-    thread = "s.conversation_key" if "conversation_key" in have else "case when s.reply_to_key is null then s.post_key else t.thread end"
-    to = "coalesce(s.reply_to_account, t.to_key)" if "reply_to_account" in have else "t.to_key"
-    if "conversation_key" not in have: climb(intake)
-    intake.stage("tie", "select row, to_key from s_link" if "conversation_key" in have else f"""
-        select l.row, l.to_key, case when not l.lost then coalesce({"a.thread, " if known or stored else ""}p.reply_to_key, p.post_key) end as thread
-        from (select l.row, l.to_key, t.top, t.lost from s_link l positional join s_top t) l join s_post p on p._row = l.top
-        {"left join s_link a on a.row = l.top" if known or stored else ""}""")
+    have, known = intake.columns(), intake.count("select count(*) from s_known")
+    thread = "s.conversation_key" if "conversation_key" in have else "case when s.reply_to_key is null then s.post_key else l.thread end"
+    to = "coalesce(s.reply_to_account, l.to_key)" if "reply_to_account" in have else "l.to_key"
     fixed = [f"'{value}' as {quoted(name)}" for name, value in intake.constants.items()]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
     return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
-        from s_post s left join s_tie t on t.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id)
+        from s_post s left join s_link l on l.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id)
 
 # %% ../nbs/03_load.ipynb #69f4728e
 def adopt(intake: Intake, load_id: str) -> None:
@@ -410,8 +444,8 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #3d662c3a
-STAGING = ("raw", "pointer", "voice", "called", "strange", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "link", "top", "tie", "load")
+# %% ../nbs/03_load.ipynb #74885cd6
+STAGING = ("raw", "pointer", "voice", "called", "strange", "silent", "record", "account", "role", "interaction", "post_count", "reject", "twice", "extra", "known", "unfit", "link", "load")
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
 def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, scope: str | None, exported_at: datetime | None, advance: Callable) -> dict[str, Any]:

@@ -21,12 +21,12 @@ def find(bundle: Bundle) -> list[str]:
     tables = [n for n in bundle.names if n.lower().endswith((".csv", ".txt")) and bundle.names[n]]
     return [n for n in tables if len({"tweet_id", "inbound", "response_tweet_id", "in_response_to_tweet_id"} & set(delimited.header(bundle.head(n)))) >= 3]
 
-# %% ../../nbs/sources/03a_twcs.ipynb #c0d24a78
+# %% ../../nbs/sources/03a_twcs.ipynb #0a713426
 HANDLE = "(?:^|[^A-Za-z0-9_.@])@([0-9]*[A-Za-z_][A-Za-z0-9_]*)"
 
 SELECT = r"""
 select _id, nullif(trim(author_id), '') as author_id, created_at, text, _parent, _inbound, response_tweet_id as _answers,
-       case when _inbound then nullif(regexp_extract(text, 'HANDLE', 1), '') end as _handle,
+       nullif(regexp_extract(case when _inbound then text end, 'HANDLE', 1), '') as _handle,
        case when tweet_id is null and author_id is null and text is null and inbound is null then 'blank'
             when _id is null then 'bad_id' when nullif(trim(author_id), '') is null then 'no_author' when _inbound is null then 'bad_inbound'
             when created_at is null then 'bad_time' when created_at < timestamp '2000-01-01' or created_at > now()::timestamp + interval 1 day then 'timestamp_out_of_range'
@@ -35,7 +35,7 @@ from (select tweet_id, author_id, text, inbound, response_tweet_id, in_response_
              case when regexp_matches(tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(tweet_id as bigint) end as _id,
              case when regexp_matches(in_response_to_tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(in_response_to_tweet_id as bigint) end as _parent,
              case when inbound = 'True' then true when inbound = 'False' then false when lower(trim(inbound)) = 'true' then true when lower(trim(inbound)) = 'false' then false end as _inbound,
-             try_strptime(created_at, ['%a %b %d %H:%M:%S %z %Y', '%Y-%m-%d %H:%M:%S%z', '%Y-%m-%dT%H:%M:%S%z']) at time zone 'UTC' as created_at
+             coalesce(try_strptime(created_at, '%a %b %d %H:%M:%S %z %Y'), try_strptime(created_at, ['%Y-%m-%d %H:%M:%S%z', '%Y-%m-%dT%H:%M:%S%z']))::timestamp as created_at
       from {rows}) as row
 """
 COLUMN_LIST = """'twcs:' || _id as post_key, 'twcs:' || author_id as author_key, created_at, text, 'twcs:' || _parent as reply_to_key,
@@ -120,17 +120,18 @@ def stage_people(intake: Intake) -> None:
           case kind when 'organization' then handle end as brand, 'export' as basis from s_account
         union all select 'twcs:' || handle, 'brand', handle, 'inferred' from s_silent""")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #dd139f5a
+# %% ../../nbs/sources/03a_twcs.ipynb #3d01b358
 def stage_pointers(intake: Intake) -> None:
     "Stages the answers that lie outside of the file, and brands named in replies to others"
     intake.stage("pointer", r"""select s._id, a.id from (select _id, unnest(string_split(_answers, ',')) as id from s_record where _answers is not null) s,
         (select case when regexp_matches(s.id, '^\s*\d+(\.0)?\s*$') then try_cast(s.id as bigint) end as id) a where a.id not in (select _id from s_record)""")
     intake.stage("interaction", """
-        select 'declared_reply' as kind, s.author_key as actor_key, s.post_key, null::varchar as target_key, 'twcs:' || p.id as value, s.created_at as occurred_at
-        from s_pointer p join s_post s on s._id = p._id
+        select 'declared_reply' as kind, 'twcs:' || s.author_id as actor_key, 'twcs:' || s._id as post_key, null::varchar as target_key, 'twcs:' || p.id as value, s.created_at as occurred_at
+        from s_pointer p join s_record s on s._id = p._id
         union all
-        select 'mention', s.author_key, s.post_key, 'twcs:' || s._handle, 'text', s.created_at from s_post s join s_link l on l.row = s._row
-        where s._inbound and s._handle is not null and l.to_key is distinct from 'twcs:' || s._handle""")
+        select 'mention', 'twcs:' || s.author_id, 'twcs:' || s._id, 'twcs:' || s._handle, 'text', s.created_at
+        from (select rowid as row, * from s_record where _inbound and _handle is not null) s join s_link l on l.row = s.row
+        where l.to_key is null or l.to_key <> 'twcs:' || s._handle""")
     regrouped = intake.count("""select count(*) from s_post where contains(_answers, ',') and regexp_matches(_answers, '^\\d{1,2},(\\d{2},)*\\d{3}$')
         and _id in (select _id from s_pointer)""")
     if regrouped: intake.notes.append(f"{regrouped:,} answer lists look regrouped by Excel (1,55,157 for 155,157); which answers they name is not certain.")
