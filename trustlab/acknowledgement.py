@@ -7,7 +7,7 @@ __all__ = ['CALLS', 'RUNS', 'UNIT_SOURCES', 'BY', 'UNIT_TIMES', 'PLACE', 'NEEDS'
            'unit_times', 'brands_of', 'answerable', 'acknowledgement', 'time_zone', 'coded', 'summary', 'flagged',
            'small', 'left_out', 'draw', 'worklist', 'answerable_quietly']
 
-# %% ../nbs/07_acknowledgement.ipynb #f1ae6ccf
+# %% ../nbs/07_acknowledgement.ipynb #b547373c
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -18,6 +18,7 @@ import polars as pl
 
 from . import charts, schema, survival
 from .core import *
+from .identity import PER, card_per, persons_note, pinned_per
 from .intervals import wilson
 from .store import Lab
 
@@ -129,7 +130,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #fd0d7a76
+# %% ../nbs/07_acknowledgement.ipynb #1911e4aa
 CARD = Card(
     "Acknowledgement", "ack_t = F(t), the cumulative incidence of a first answer; response_rate = acknowledged / n",
     "units answered by the brand or its staff, not earlier than the call, readable by all who could read the call; bots and reactions never answer",
@@ -140,29 +141,31 @@ CARD = Card(
     "first response time of Zendesk, Intercom and CHAOSS, with censoring; Kaplan and Meier 1958; Wilson 1927")
 
 def acknowledgement(lab: Lab, by: str | Sequence[str] = (), within: str | Sequence[str] = ("15m", "1h", "24h", "7d"), unit: str = "conversation",
-                    brand: str | Sequence[str] | None = None, tz: str = "UTC") -> Measure:
+                    brand: str | Sequence[str] | None = None, tz: str = "UTC", per: str = "account") -> Measure:
     """How often calls are answered, and how soon.
 
     `by`: any of brand, platform, container, week. `within`: horizons. `unit`: conversation, run or post. `brand`: only these. `tz`: for weeks.
+    `per`: account, or person (accounts that were joined are one author).
     Frame: one row per group with n, acknowledged, pending, response_rate (uncensored, Wilson 95 %), `ack_<horizon>` with low and high
     (0..1, null where the horizon lies beyond what was watched), median_seconds with its band (null: not reached); weeks carry `partial`.
     Raises `NotIdentifiable`, `InvalidParameter`; warns `ScopeWarning`, `SmallSample`. Definition: the card."""
     by, spans, brands = groups(by, BY), horizons(within), brands_of(lab, brand)
     unit = choose("unit", unit, UNIT_SOURCES)
-    tz = time_zone(lab, tz)
-    with lab.pinned("inbound"):
+    tz, per = time_zone(lab, tz), choose("per", per, PER)
+    with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "How often this brand answers" if brands else "How often calls are answered")
         times = unit_times(lab, by, unit, brands, tz)
-        notes += left_out(lab, brands)
+        notes += left_out(lab, brands) + persons_note(lab, per)
     keys, code = coded(times, by)
     frame = summary(keys, code, times, spans).drop("all", strict=False)
-    params = {"by": list(by), "within": list(spans), "unit": unit, "brand": brands, "tz": tz}
+    params = {"by": list(by), "within": list(spans), "unit": unit, "brand": brands, "tz": tz, "per": per}
     if "week" in by: frame = flagged(lab, frame, tz)
     notes += small(frame)
-    if keys.height > 50: return Measure("acknowledgement", frame, CARD, draw, notes, params)
+    card = card_per(CARD, per)
+    if keys.height > 50: return Measure("acknowledgement", frame, card, draw, notes, params)
     curve = survival.curve(code, times["seconds"], times["cause"])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
-    return Measure("acknowledgement", frame, CARD, draw, notes, params, detail)
+    return Measure("acknowledgement", frame, card, draw, notes, params, detail)
 
 # %% ../nbs/07_acknowledgement.ipynb #6fdaef96
 def time_zone(lab: Lab, tz: str) -> str:
@@ -232,13 +235,13 @@ def draw(measure: Measure) -> Any:
     if measure.frame.height > 8: return charts.rates(measure.frame, f"ack_{label}", by, f"Answered within {label}", unit, n)
     return charts.incidence(measure.detail, by, "Answered by then", unit, n)
 
-# %% ../nbs/07_acknowledgement.ipynb #57b95fc1
-def worklist(lab: Lab, brand: str | Sequence[str] | None = None, unit: str = "conversation") -> pl.DataFrame:
+# %% ../nbs/07_acknowledgement.ipynb #6c550326
+def worklist(lab: Lab, brand: str | Sequence[str] | None = None, unit: str = "conversation", per: str = "account") -> pl.DataFrame:
     """Calls that wait for an answer, oldest first: brand, waiting_since (UTC), waited_seconds (to the end of what the store sees), posts (how often
-    they wrote), kind (`first call` or `came back`), url, post_key. As many rows as `acknowledgement` has `pending`; `unit="run"` adds those who
-    were answered and wrote again, among them everyone who only said thanks. Raises `NotIdentifiable`, `InvalidParameter`."""
+    they wrote), kind (`first call` or `came back`), url, post_key. As many rows as `acknowledgement` has `pending` with the same `per`; `unit="run"`
+    adds those who were answered and wrote again, among them everyone who only said thanks. Raises `NotIdentifiable`, `InvalidParameter`."""
     brands, later = brands_of(lab, brand), choose("unit", unit, ("conversation", "run")) == "run"
-    with lab.pinned("inbound"):
+    with pinned_per(lab, "inbound", per):
         answerable_quietly(lab)
         return lab.sql(f"""
         {RUNS.format(calls=calls(bool(brands)))}

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'Bundle', 'safe_name', 'from_zip', 'check_zip', 'guarded', 'from_tar',
-           'tar_member', 'from_folder', 'unpacked', 'Unpacked', 'bundles', 'siblings', 'first_bytes', 'is_archive']
+           'tar_member', 'from_folder', 'unpacked', 'Unpacked', 'bundles', 'packed_in_folder', 'siblings',
+           'first_bytes', 'is_archive']
 
 # %% ../nbs/02b_bundles.ipynb #a41242f3
 import gzip, io, re, stat, tarfile, zipfile, zlib
@@ -128,20 +129,26 @@ class Unpacked(io.RawIOBase):
         buffer[: len(block)] = block
         return len(block)
 
-# %% ../nbs/02b_bundles.ipynb #897abbbc
+# %% ../nbs/02b_bundles.ipynb #581453ee
 def bundles(path: str | Path) -> list[Bundle]:
     "What was handed over, as bundles: a file or an archive is one; a folder is its loose files and each archive in it"
     path = Path(path)
     if not path.exists(): raise InvalidParameter(f"{path}: no such file or folder; near names there: {near(path.name, siblings(path))}.")
     if path.is_dir():
         whole = from_folder(path)
-        packed = {n: path / n for n in whole.names if is_archive(path / n)}
+        packed = {n: path / n for n in whole.names if is_archive(path / n) or unpacked(path / n)}
         loose = {n: s for n, s in whole.names.items() if n not in packed}
-        return [Bundle(path, loose, whole.open, whole.skipped)] * bool(loose) + [b for p in packed.values() for b in bundles(p)]
+        return [Bundle(path, loose, whole.open, whole.skipped)] * bool(loose) + [b for n, p in packed.items() for b in packed_in_folder(n, p)]
     if not path.stat().st_size: raise InvalidExport(f"{path}: this file is empty; download the export again.")
     if is_archive(path): return [from_zip(path) if first_bytes(path)[:2] == b"PK" or path.suffix.lower() == ".zip" else from_tar(path)]
     if opens := unpacked(path): return [Bundle(path, {path.stem: path.stat().st_size}, lambda name: opens())]
     return [Bundle(path, {path.name: path.stat().st_size}, lambda name: path.open("rb"), plain=True)]
+
+# %% ../nbs/02b_bundles.ipynb #fe3a0253
+def packed_in_folder(name: str, path: Path) -> list[Bundle]:
+    "An archive in a folder; one that cannot be opened is a bundle without names that says why"
+    try: return bundles(path)
+    except InvalidExport as error: return [Bundle(path, {}, lambda name: path.open("rb"), {name: str(error).removeprefix(f"{path}: ")}, True)]
 
 # %% ../nbs/02b_bundles.ipynb #13d93e61
 def siblings(path: Path) -> list[str]:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA_VERSION', 'TABLES', 'ROLES', 'SCOPES', 'ROLE_SPAN', 'EXCHANGE', 'BRAND_REPLY', 'REPLIES', 'HORIZON', 'WHY_NOT',
-           'INBOUND', 'READERS', 'ANSWER', 'VIEWS', 'MACROS', 'quoted', 'candidates', 'create']
+           'INBOUND', 'READERS', 'ANSWER', 'SAME_PERSON', 'EXCHANGE_PERSON', 'INBOUND_PERSON', 'HORIZON_PERSON',
+           'VIEWS', 'MACROS', 'quoted', 'candidates', 'create']
 
 # %% ../nbs/01_schema.ipynb #47e923b3
 from textwrap import dedent
@@ -13,7 +14,7 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #29b66142
+# %% ../nbs/01_schema.ipynb #afc868b3
 SCHEMA_VERSION = "1"
 
 TABLES = {
@@ -23,6 +24,7 @@ TABLES = {
     "coverage": "load_id varchar, platform varchar, container_key varchar, container varchar, closed boolean",
     "account": """account_key varchar, platform varchar, handle varchar, display_name varchar, kind varchar, url varchar, placeholder boolean,
         person_key varchar""",
+    "identity": """account_key varchar, other_key varchar, person varchar, basis varchar, reason varchar, joined_at timestamp, undone_at timestamp""",
     "role": "account_key varchar, role varchar, brand varchar, valid_from timestamp, valid_to timestamp, basis varchar",
     "post": """post_key varchar using compression zstd, platform varchar, author_key varchar, kind varchar, created_at timestamp, created_basis varchar, edited_at timestamp,
         text varchar using compression zstd, lang varchar, visibility varchar, conversation_key varchar using compression zstd,
@@ -213,8 +215,40 @@ select post_key, brand, min_by(reply_key, replied_at) as reply_key, min(replied_
 from ({candidates()}) c where readable group by post_key, brand
 """
 
-# %% ../nbs/01_schema.ipynb #7212b707
-VIEWS = {"role_span": ROLE_SPAN, "exchange": EXCHANGE, "brand_reply": BRAND_REPLY, "replies": REPLIES, "horizon": HORIZON, "inbound": INBOUND, "answer": ANSWER}
+# %% ../nbs/01_schema.ipynb #e3372343
+SAME_PERSON = """
+select account_key, platform, person_key from account where person_key in (select person_key from account where person_key <> account_key)
+"""
+
+EXCHANGE_PERSON = """
+with act as (
+  select coalesce(f.person_key, e.from_key) as from_key, coalesce(t.person_key, e.to_key) as to_key, e.occurred_at, e.kind, e.post_key, e.about_key, e.brand,
+         e.from_role, e.to_role, e.public, e.platform, e.container_key, f.account_key is not null or t.account_key is not null as joined
+  from exchange e left join same_person f on f.account_key = e.from_key left join same_person t on t.account_key = e.to_key
+),
+addressed as (select p.post_key, t.person_key from post p join same_person t on t.account_key = p.reply_to_account)
+select from_key, to_key, occurred_at, kind, post_key, about_key, brand, from_role, to_role, public, platform, container_key from act where not joined
+union all
+select a.from_key, a.to_key, a.occurred_at, a.kind, a.post_key, a.about_key, min(a.brand), min(a.from_role), min(a.to_role), a.public, min(a.platform), a.container_key
+from act a left join addressed d on d.post_key = a.post_key and d.person_key = a.to_key and a.kind = 'mention' and a.about_key = a.post_key
+where a.joined and a.from_key <> a.to_key and d.post_key is null
+group by a.from_key, a.to_key, a.occurred_at, a.kind, a.post_key, a.about_key, a.public, a.container_key
+"""
+
+INBOUND_PERSON = """
+select i.post_key, i.brand, coalesce(a.person_key, i.author_key) as author_key, i.arrived_at, i.conversation_key, i.container_key, i.ends_at, i.eligible, i.why_not,
+       i.platform, i.visibility, i.reply, i.first_at
+from inbound i left join same_person a on a.account_key = i.author_key
+"""
+
+# %% ../nbs/01_schema.ipynb #7bc59da6
+HORIZON_PERSON = """
+select s.person_key, max(h.ends_at) as ends_at from same_person s join horizon h on h.platform = s.platform group by s.person_key
+"""
+
+# %% ../nbs/01_schema.ipynb #d02d3907
+VIEWS = {"role_span": ROLE_SPAN, "exchange": EXCHANGE, "brand_reply": BRAND_REPLY, "replies": REPLIES, "horizon": HORIZON, "inbound": INBOUND, "answer": ANSWER,
+         "same_person": SAME_PERSON, "exchange_person": EXCHANGE_PERSON, "inbound_person": INBOUND_PERSON, "horizon_person": HORIZON_PERSON}
 MACROS = {"unix_timestamp(t)": "epoch(t)", "percentile(x, p)": "quantile_cont(x, p)"}
 
 # %% ../nbs/01_schema.ipynb #7fef22ff

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INTEGRITY', 'FACTS', 'half_of_memory', 'settings', 'translated', 'clear_errors', 'connect', 'Lab', 'is_new',
-           'open_store', 'close', 'check_version', 'sql', 'transaction', 'lent', 'pinned', 'resolve', 'roles',
-           'read_roles', 'valid_roles', 'check', 'answers']
+           'open_store', 'close', 'check_version', 'sql', 'transaction', 'lent', 'pinned', 'spelled', 'resolve',
+           'roles', 'read_roles', 'valid_roles', 'check', 'answers']
 
 # %% ../nbs/02_store.ipynb #31394bbf
 import os, re, shutil, tempfile, threading, time
@@ -138,7 +138,7 @@ def check_version(con: duckdb.DuckDBPyConnection, path: str) -> None:
         raise StoreVersion(f"{path}: written with schema version {meta.get('schema_version')}, this trustlab reads version {schema.SCHEMA_VERSION}; "
                            "load the exports into a new store, or use the trustlab that wrote it.")
 
-# %% ../nbs/02_store.ipynb #e6664d0e
+# %% ../nbs/02_store.ipynb #3ce73bc5
 def sql(self: Lab, query: str, **params: Any) -> pl.DataFrame:
     """The result of one SELECT (DuckDB's dialect) as a Polars frame; `$name` in the text takes the argument `name`.
 
@@ -147,6 +147,7 @@ def sql(self: Lab, query: str, **params: Any) -> pl.DataFrame:
     try:
         with clear_errors(self.path): return frame_of(self.con.sql(query, params=params or None))
     except duckdb.Error as error: reason = str(error).split("\n\n")[0]
+    except pl.exceptions.PanicException as error: reason = f"a column of a kind that frames do not have; cast it ({str(error)[:80]})"
     raise InvalidParameter(f"query: {reason}")
 
 Lab.sql = sql
@@ -190,22 +191,25 @@ def pinned(self: Lab, view: str) -> Iterator[None]:
 
 Lab.pinned = pinned
 
-# %% ../nbs/02_store.ipynb #b5f8ddab
+# %% ../nbs/02_store.ipynb #bd4b6658
+def spelled(self: Lab, names: pl.Series) -> pl.DataFrame:
+    "What `names` may be stored as: columns name, alias"
+    return pl.DataFrame({"name": names, "alias": names.str.strip_prefix("@")}).vstack(pl.DataFrame({"name": names, "alias": names})).unique().sort("name", "alias")
+
 def resolve(self: Lab, names: pl.Series, platform: str | None = None) -> pl.DataFrame:
     "The accounts that `names` (handles, with or without @, or keys) mean: columns `name`, `account_key`, `handle`; raises for a name that is not there"
     wanted = names.cast(pl.String).str.strip_chars().unique().sort()
-    with self.lent(pl.DataFrame({"name": wanted})) as path:
+    with self.lent(self.spelled(wanted)) as path:
         found = self.sql("""
-            select n.name, a.account_key, coalesce(a.handle, a.account_key) as handle
-            from read_parquet($path) n join account a
-              on a.account_key = n.name or lower(a.handle) = lower(ltrim(n.name, '@'))
+            select distinct n.name, a.account_key, coalesce(a.handle, a.account_key) as handle
+            from read_parquet($path) n join account a on a.account_key = n.alias or lower(a.handle) = lower(n.alias)
             where $platform is null or a.platform = $platform order by all""", path=path, platform=platform)
     for name in wanted.filter(~wanted.is_in(found["name"].implode())):
         handles = self.sql("select distinct coalesce(handle, account_key) as h from account where account_key not in (select account_key from role where role = 'customer' and basis = 'export')")["h"]
         raise InvalidParameter(f"account {name!r} is not in this store; near names: {near(name, handles)}.")
     return found
 
-Lab.resolve = resolve
+Lab.spelled, Lab.resolve = spelled, resolve
 
 # %% ../nbs/02_store.ipynb #b4e137d6
 def roles(self: Lab, table: pl.DataFrame | str | Path) -> int:

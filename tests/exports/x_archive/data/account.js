@@ -1,0 +1,1 @@
+window.YTD.account.part0 = [{"account": {"email": "box@acme.example", "createdVia": "web", "username": "acme", "accountId": "5000", "createdAt": "2010-01-01T00:00:00.000Z", "accountDisplayName": "Acme Boxes"}}]

@@ -1,0 +1,1 @@
+window.YTD.follower.part0 = [{"follower": {"accountId": "6001", "userLink": "https://twitter.com/intent/user?user_id=6001"}}, {"follower": {"accountId": "6009", "userLink": "-"}}]

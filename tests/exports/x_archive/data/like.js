@@ -1,0 +1,1 @@
+window.YTD.like.part0 = [{"like": {"tweetId": "1763489351070646273", "fullText": "@acme where is it?", "expandedUrl": "https://twitter.com/i/web/status/1763489351070646273"}}, {"like": {"tweetId": "1763512000312246273", "expandedUrl": "https://twitter.com/i/web/status/1763512000312246273"}}]
