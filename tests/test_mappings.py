@@ -363,7 +363,7 @@ def test_a_line_of_ndjson_that_is_not_utf8(lab, by, tmp_path):
     lines = (EXPORTS / "warehouse.ndjson").read_bytes().splitlines()
     (tmp_path / "w.ndjson").write_bytes(lines[0] + b'\n{"key": "caf\xe9"}\n' + lines[1] + b"\n")
     assert counts(lab.load(tmp_path / "w.ndjson", mapping=by(EXPORTS / "warehouse.toml"))) == (3, 2, 0, 0, 0, 1)
-    assert lab.sql("select code, line, raw from reject").rows() == [("bad_utf8", 2, b'{"key": "caf\xe9"}')]
+    assert lab.sql("select code, byte_offset, raw from reject").rows() == [("bad_utf8", len(lines[0]) + 1, b'{"key": "caf\xe9"}')]
 
 
 @pytest.mark.parametrize(("text", "match"), [('[{"uid": 1, "when": "2024-01-01", "who": {"id": "a"}}]', "no record has 'key', from which mapping 'warehouse' takes post.id; its keys are uid, when, who"), ("[]", "no records in it"),
@@ -497,6 +497,14 @@ def test_a_look_at_a_file_without_header_shows_no_value(tmp_path):
     (tmp_path / "a.csv").write_text("".join(f"{i},{SECRET},2024-01-01 10:00:00,{SECRET}@example.org\n" for i in range(5)))
     seen = table.inspect(tmp_path / "a.csv")
     assert not leaks(seen) and seen.columns["column"].to_list() == [f"(column {i})" for i in range(1, 5)] and seen.draft == ""
+
+
+@pytest.mark.parametrize("text", [f"[20/01/19, 11:23:45] {SECRET}: hello\n[20/01/19, 11:24:45] {SECRET}: you\n", f"{SECRET} said, and {SECRET} heard, that it\nwas {SECRET}.\n\nNo, really\n",
+    f"{SECRET},{SECRET}x\n{SECRET},b\n", f"{SECRET}\n{SECRET}\n"])
+def test_a_look_at_text_that_is_no_table_shows_no_word(tmp_path, text):
+    (tmp_path / "_chat.txt").write_text(text)
+    seen = table.inspect(tmp_path / "_chat.txt")
+    assert not leaks(seen) and seen.draft == "" and all(c.startswith("(column") for c in seen.columns["column"])
 
 
 def test_a_look_at_json_shows_no_value_and_no_key_that_is_data(tmp_path):

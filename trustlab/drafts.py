@@ -34,7 +34,7 @@ def look(row: dict[str, Any]) -> str:
     "What nineteen in twenty values of a column look like"
     return next((kind for kind in LOOKS if row[kind] >= 0.95 * row["filled"]), "mixed") if row["filled"] else "empty"
 
-# %% ../nbs/02g_drafts.ipynb #78c62d11
+# %% ../nbs/02g_drafts.ipynb #314c7888
 AT_MOST = 200_000
 
 def dialect(head: bytes) -> dict[str, Any]:
@@ -51,9 +51,11 @@ def dialect(head: bytes) -> dict[str, Any]:
     return found | ({"delimiter": best} if best != "," else {}) | ({"skip": skip} if skip else {})
 
 def headed(names: list[str]) -> bool:
-    "Whether a CSV's first line can be a header: names that are there, differ, and look like no value"
+    "Whether a CSV's first line can be a header: two names or more that differ, begin with a letter, are short, and look like no value"
     values = [p for k, p in LOOKS.items() if k not in ("word", "text", "yes or no")]
-    return bool(names) and len(set(names)) > len(names) / 2 and not any(len(n) > 60 or any(re.search(p, n) for p in values) for n in names if n)
+    plain = [n for n in names if n]
+    odd = [n for n in plain if not re.match(r"[^\W\d]", n.lstrip("_@#$ ")) or len(n) > 60 or len(n.split()) > 8 or re.search(r"\d{4}|[:!?;]|\.\s|@.+\.", n) or any(re.search(p, n) for p in values)]
+    return len(plain) > 1 and len(set(names)) > len(names) / 2 and not odd
 
 # %% ../nbs/02g_drafts.ipynb #56708e6c
 def parts(path: str) -> list[str]:

@@ -8,7 +8,7 @@ __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'NOTHING
            'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'unstage',
            'now', 'spill', 'merge', 'tolerable', 'in_utf8', 'Recoded', 'finish', 'load', 'LeftOut', 'run',
            'tell_unread', 'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised',
-           'strangers', 'declare', 'bar']
+           'strangers', 'replay', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #02dc920d
 import codecs, hashlib, io, os, re, sys, tempfile, warnings
@@ -463,6 +463,25 @@ def strangers(bundle: Bundle, roots: list[str]) -> list[dict[str, str]]:
     return [{"file": clean(name), "why": why} for name, why in rest.items()]
 
 NO_EXPORT = "not an export that trustlab knows"
+
+# %% ../nbs/03_load.ipynb #5f5df118
+def replay(self: Lab, progress: bool | None = None) -> Receipt:
+    """Reads the exports that have rejected records once more, from where they lay when they were loaded, and returns a `Receipt`.
+
+    Exports that are no longer there, or have changed, are listed in the receipt as unread."""
+    rows, unread = [], []
+    for old in self.sql("select * from load where load_id in (select load_id from reject where replayed_at is null) order by load_id").to_dicts():
+        path, root = Path(old["path"]), old["member"] or ""
+        here = [f for f in recognised([path], old["source"])[0] if f.root == root] if path.exists() and old["source"] in READERS else []
+        if not here or digest(here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": "no longer there as it was loaded; load it again"}); continue
+        wishes = Wishes(old["scope"], old["exported_at"], allow_empty=True, again=True)
+        def job(found: Found = here[0], load_id: str = old["load_id"]) -> dict[str, Any]:
+            self.con.execute("update reject set replayed_at = ? where load_id = ? and replayed_at is null", [now(), load_id])
+            return load_one(self, found.reader, found.bundle, found.root, wishes, lambda n: None)
+        rows.append(in_transaction(self, job))
+    return tell_unread(Receipt(rows, unread))
+
+Lab.replay = replay
 
 # %% ../nbs/03_load.ipynb #d816b412
 def declare(lab: Lab, brands: list[str]) -> None:

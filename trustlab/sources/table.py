@@ -9,8 +9,8 @@ __all__ = ['HEAD', 'ENDINGS', 'TOKEN', 'CODES', 'ORDER', 'FILES', 'COLUMNS', 'Sk
            'named', 'Place', 'without', 'well_encoded', 'take_json', 'pieces', 'beside', 'forget', 'check_keys',
            'as_file', 'described', 'parquet_columns', 'as_text', 'take_parquet', 'said', 'reject_rows', 'renumber',
            'blank', 'doubts', 'tell', 'stage_table', 'seen_until', 'places', 'facts', 'reader_of', 'from_mapping',
-           'flatten', 'path_opens', 'flatten_csv', 'flatten_json', 'Inspection', 'shown', 'inspect', 'kinds',
-           'inspect_one']
+           'flatten', 'path_opens', 'flatten_csv', 'repeated', 'flatten_json', 'Inspection', 'shown', 'inspect',
+           'kinds', 'inspect_one']
 
 # %% ../../nbs/sources/03d_table.ipynb #3850ba95
 import csv, html, io, json, re, tempfile
@@ -525,7 +525,7 @@ def path_opens(bundle: Bundle, name: str, path: str) -> bool:
     "Whether an array lies at `path`"
     with bundle.open(name) as stream: return opening(stream, path) is not None
 
-# %% ../../nbs/sources/03d_table.ipynb #743cff60
+# %% ../../nbs/sources/03d_table.ipynb #38e72b39
 def flatten_csv(intake: Intake, name: str, seen: Sketch) -> tuple[dict[str, Any], int, dict[str, str]]:
     "The same for a CSV; columns without a header are numbered"
     how = dialect(seen.head)
@@ -534,12 +534,18 @@ def flatten_csv(intake: Intake, name: str, seen: Sketch) -> tuple[dict[str, Any]
     with opens() as stream: have = delimited.header(stream.read(HEAD), how.get("delimiter", ","))
     cells = [f"c{i}" for i in range(len(have))]
     bad = delimited.read(intake.con, "s_row", f"select * from {{rows}} limit {AT_MOST}", cells, opens, None, intake.temp, how.get("delimiter", ","))
-    names = have if headed(have) and all(have.count(h) == 1 for h in have if h) else [f"(column {i})" for i in range(1, len(have) + 1)]
+    told = headed(have) and all(have.count(h) == 1 for h in have if h) and len(bad) <= 0.2 * (len(bad) + intake.count("select count(*) from s_row")) and not repeated(intake, have)
+    names = have if told else [f"(column {i})" for i in range(1, len(have) + 1)]
     parts = [f"select {literal(n or '(no name)')} as key, c{i} as value from s_row where c{i} is not null" for i, n in enumerate(names)]
     intake.con.execute(f"create or replace temp table s_flat as {' union all '.join(parts)}")
     if bad: intake.notes.append(f"{len(bad):,} rows are broken ({', '.join(sorted({b['code'] for b in bad}))})")
-    if names is not have: intake.notes.append("its first line does not look like a header, so columns are numbered and there is no draft")
+    if not told: intake.notes.append("its first line does not look like a header, so columns are numbered and there is no draft")
     return {"format": "csv"} | how, intake.count("select count(*) from s_row") + len(bad), dict.fromkeys((n or "(no name)" for n in names), "text")
+
+def repeated(intake: Intake, have: list[str]) -> int:
+    "How many names of a CSV's first line stand in their own column again, as values do"
+    same = " + ".join(f"coalesce(max(case when c{i} = {literal(h)} then 1 else 0 end), 0)" for i, h in enumerate(have) if h)
+    return intake.count(f"select {same} from s_row")
 
 # %% ../../nbs/sources/03d_table.ipynb #70f68473
 def flatten_json(intake: Intake) -> dict[str, str]:

@@ -135,15 +135,16 @@ def place_rows(intake: Intake, opens: Callable[[], BinaryIO], width: int) -> Non
     for row in delimited.locate(opens, width, wanted) if wanted else []:
         intake.con.execute("update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw where record = $at and line is null", row | {"raw": row["raw"][:65536]})
 
-# %% ../../nbs/sources/03p_x_api.ipynb #97a9b499
+# %% ../../nbs/sources/03p_x_api.ipynb #1c301821
 RESULTS = """case when json_type(doc, '$.data') = 'ARRAY' then json_extract(doc, '$.data[*]') when json_type(doc, '$.data') = 'OBJECT' then [json_extract(doc, '$.data')]
     when json_type(doc, '$.statuses') = 'ARRAY' then json_extract(doc, '$.statuses[*]') when json_type(doc, '$.includes') = 'OBJECT' or json_type(doc, '$.errors') = 'ARRAY' then [] else [doc::json] end"""
 INNER = f"list_filter({parts('doc', '$.referenced_tweets')}, lambda r: json_type(r, '$.text') = 'VARCHAR') || list_filter([json_extract(doc, '$.retweeted_status'), json_extract(doc, '$.quoted_status')], lambda r: json_type(r) = 'OBJECT')"
 PERSON = "json_type(doc, '$.username') = 'VARCHAR' and json_type(doc, '$.text') is null"
 
 PIECES = f"""
-with result as (select record, member, byte_offset, doc ->> '$.__twarc.retrieved_at' as got, 1 as level, unnest({RESULTS}) as doc from s_page),
-beside as (select record, member, byte_offset, doc ->> '$.__twarc.retrieved_at' as got, 2 as level, unnest({parts("doc", "$.includes.tweets")}) as doc from s_page),
+with page as materialized (select record, member, byte_offset, doc ->> '$.__twarc.retrieved_at' as got, {RESULTS} as results, {parts("doc", "$.includes.tweets")} as beside from s_page),
+result as (select record, member, byte_offset, got, 1 as level, unnest(results) as doc from page),
+beside as (select record, member, byte_offset, got, 2 as level, unnest(beside) as doc from page),
 inner_1 as (select record, member, byte_offset, got, 3 as level, unnest({INNER}) as doc from result),
 inner_2 as (select record, member, byte_offset, got, 4 as level, unnest({INNER}) as doc from inner_1),
 piece as (select *, row_number() over () as n from (select * from result where not coalesce({PERSON}, false) union all select * from beside union all select * from inner_1 union all select * from inner_2))
@@ -159,7 +160,7 @@ def take_apart(intake: Intake) -> None:
     intake.stage("raw", PIECES, base=base)
     intake.sift()
 
-# %% ../../nbs/sources/03p_x_api.ipynb #2d0c6ef2
+# %% ../../nbs/sources/03p_x_api.ipynb #be3600d6
 def refers(kind: str, key: str = "id") -> str:
     "SQL for the `key` of the post that `t` refers to as `kind`, or null"
     return f"list_filter({parts('t', '$.referenced_tweets')}, lambda r: r ->> '$.type' = '{kind}')[1] ->> '$.{key}'"
@@ -167,39 +168,41 @@ def refers(kind: str, key: str = "id") -> str:
 def either(*paths: str) -> str: return f"coalesce({', '.join(f'''json_extract_string(t, '{p}')''' for p in paths)})"
 
 PARSED = f"""
-select record, level, got, t, {exact_id("t", "id")} as id, {lost_id("t", "id")} as inexact, {lost_id("t", "in_reply_to_status_id")} as parent_lost,
+select record, level, got, {exact_id("t", "id")} as id, {lost_id("t", "id")} as inexact, {lost_id("t", "in_reply_to_status_id")} as parent_lost,
        coalesce({either("$.edit_history_tweet_ids[0]", "$.edit_history.initial_tweet_id")}, id) as first, {either("$.note_tweet.text", "$.extended_tweet.full_text", "$.full_text", "$.text")} as words,
        coalesce({either("$.author_id", "$.author.id")}, {exact_id("json_extract(t, '$.user')", "id")}) as author, {exact_id("t", "in_reply_to_user_id")} as addressee,
        coalesce({refers("replied_to")}, {exact_id("t", "in_reply_to_status_id")}) as parent, coalesce({refers("quoted")}, {exact_id("t", "quoted_status_id")}) as quoted,
        coalesce({refers("retweeted")}, {exact_id("json_extract(t, '$.retweeted_status')", "id")}) as shared, nullif(regexp_extract(words, '^RT @(\\w{{1,20}}):', 1), '') as shared_from,
        coalesce({refers("retweeted", "author_id")}, {exact_id("json_extract(t, '$.retweeted_status.user')", "id")}) as shared_of,
        json_extract_string(t, '$.created_at') as made, coalesce({iso("made")}, {formed("made", FORM)}, case when made is null then {snowflake("id")} end) as written_at,
+       nullif(json_extract_string(t, '$.lang'), 'und') as lang, json_extract_string(t, '$.conversation_id') as thread, json_type(t) <> 'OBJECT' as odd,
+       from_json(coalesce(json_extract(t, '$.edit_history_tweet_ids'), '[]'), '["VARCHAR"]') as versions, cast({iso("json_extract_string(t, '$.redacted_at')")} as timestamp) as redacted_at,
        json_type(t, '$.action') = 'VARCHAR' and words is null as event, coalesce({either("$.author.protected", "$.user.protected")} = 'true', false) as closed
 from (select record, level, got, doc::json as t from s_raw) r
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #87d37220
+# %% ../../nbs/sources/03p_x_api.ipynb #48d0ead7
 POST = f"""
 with tweet as ({PARSED}),
-chain as (select v as later, min(first) as origin from (select first, unnest(from_json(coalesce(json_extract(t, '$.edit_history_tweet_ids'), '[]'), '["VARCHAR"]')) as v from tweet) where v <> first group by v),
+chain as (select v as later, min(first) as origin from (select first, unnest(versions) as v from tweet) where v <> first group by v),
 timed as (
-  select w.*, case when id = first then written_at end as first_at, {snowflake("w.first")} as id_at, coalesce(shared is not null or shared_from is not null, false) as share,
-         coalesce(cast({iso("json_extract_string(t, '$.redacted_at')")} as timestamp), written_at) as told_at from tweet w
+  select w.* exclude (versions), case when id = first then written_at end as first_at, {snowflake("w.first")} as id_at, coalesce(shared is not null or shared_from is not null, false) as share,
+         coalesce(redacted_at, written_at) as told_at from tweet w
 )
 select s.record, case when event then 'x:delete:' || id else 'x:' || s.first end as post_key, case when not event then 'x:' || s.author end as author_key,
        case when event then 'service' when share then 'share' else 'post' end as kind,
        case when event then told_at else coalesce(max(first_at) over (partition by s.first), case when s.id <> s.first and id_at between written_at - interval 2 hour and written_at then date_trunc('second', id_at) end,
             min(written_at) over (partition by s.first)) end as created_at,
        case when made is null then 'id' when made like '%Z' then 'utc' when regexp_matches(made, '[+-]\\d\\d:?\\d\\d( \\d{{4}})?$') then 'offset' else 'assumed' end as created_basis,
-       case when s.id <> s.first then written_at end as edited_at, {unescaped("s.words")} as text, nullif(json_extract_string(t, '$.lang'), 'und') as lang,
+       case when s.id <> s.first then written_at end as edited_at, {unescaped("s.words")} as text, s.lang,
        case when closed or s.author in (select id from s_closed) then 'followers' else 'public' end as visibility,
-       'x:' || coalesce(k.origin, json_extract_string(t, '$.conversation_id')) as conversation_key, 'x:' || coalesce(c.origin, s.parent) as reply_to_key, 'x:' || s.addressee as reply_to_account,
+       'x:' || coalesce(k.origin, s.thread) as conversation_key, 'x:' || coalesce(c.origin, s.parent) as reply_to_key, 'x:' || s.addressee as reply_to_account,
        case when s.parent is not null or s.addressee is not null then 'explicit' end as reply_basis, case when not share then 'x:' || coalesce(q.origin, s.quoted) end as quote_of_key,
        case when not event then 'https://x.com/i/web/status/' || s.first end as url, case when not event then s.id end as _id, s.level as _level, s.got as _got, s.parent_lost as _parent_lost,
        'x:' || s.shared as _shared, 'x:' || s.shared_of as _shared_of, s.shared_from as _handle,
-       case when json_type(t) <> 'OBJECT' then 'not_an_object' when inexact then 'id_not_exact' when s.id is null and words is null then 'not_a_post' when s.id is null then 'missing_id'
+       case when odd then 'not_an_object' when inexact then 'id_not_exact' when s.id is null and words is null then 'not_a_post' when s.id is null then 'missing_id'
             when words is null and not coalesce(event, false) then 'missing_text' else {off_time("written_at")} end as _code
-from timed s left join chain c on c.later = s.parent left join chain q on q.later = s.quoted left join chain k on k.later = json_extract_string(t, '$.conversation_id')
+from timed s left join chain c on c.later = s.parent left join chain q on q.later = s.quoted left join chain k on k.later = s.thread
 """
 CODES = {"not_an_object": ("", "a post must be a JSON object"), "not_a_post": ("", "neither an id nor a text"), "missing_id": ("id", "no id"), "missing_text": ("text", "no text"),
          "id_not_exact": ("id", "the id is a number and no longer exact"), **time_messages("created_at", "such as 2024-05-01T10:00:00Z or Wed May 01 10:00:00 +0000 2024")}

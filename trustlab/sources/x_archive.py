@@ -158,46 +158,48 @@ def messages(text: str) -> Iterable[str]:
     first = [next(iter(e.items()), (None, None)) if isinstance(e, dict) else (None, e) for e in events]
     return [json.dumps({"conversation": talk.get("conversationId"), "type": kind, "body": body}, ensure_ascii=False) for kind, body in first]
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #ba448055
+# %% ../../nbs/sources/03o_x_archive.ipynb #9d0eabd9
 STATUS = r"^https?://(?:www\.|mobile\.)?(?:twitter|x)\.com/(?:i/web|\w+)/status(?:es)?/(\d+)"
 SHARED = r"^RT @(\w{1,20}):"
 
 def parts(doc: str, path: str) -> str: return f"coalesce(json_extract({doc}, '{path}[*]'), [])"
 
 PARSED = f"""
-select r.record, k.kind as file, t, {exact_id("t", "id")} as id, {lost_id("t", "id")} as inexact,
+select r.record, k.kind as file, {exact_id("t", "id")} as id, {lost_id("t", "id")} as inexact,
        {exact_id("t", "in_reply_to_status_id")} as parent, {lost_id("t", "in_reply_to_status_id")} as parent_lost, {exact_id("t", "in_reply_to_user_id")} as addressee,
        coalesce(json_extract_string(t, '$.edit_info.edit.initialTweetId'), json_extract_string(t, '$.edit_info.initial.editTweetIds[0]'), id) as first,
        {unescaped("coalesce(json_extract_string(t, '$.full_text'), json_extract_string(t, '$.text'))")} as text,
        json_extract_string(t, '$.created_at') as made, coalesce({formed("made", FORM)}, {formed("made", "%Y-%m-%d %H:%M:%S %z")}, {iso("made")}) as written_at,
-       json_type(t, '$.retweeted_status') = 'OBJECT' or regexp_matches(text, '{SHARED}') as shared, nullif(regexp_extract(text, '{SHARED}', 1), '') as shared_from
+       json_type(t, '$.retweeted_status') = 'OBJECT' or regexp_matches(text, '{SHARED}') as shared, nullif(regexp_extract(text, '{SHARED}', 1), '') as shared_from,
+       coalesce({exact_id("json_extract(t, '$.retweeted_status.user')", "id")},
+                [m ->> '$.id_str' for m in {parts("t", "$.entities.user_mentions")} if lower(m ->> '$.screen_name') = lower(shared_from) and (m ->> '$.id_str') <> '-1'][1]) as shared_id,
+       coalesce({exact_id("t", "quoted_status_id")}, list_filter([regexp_extract(u ->> '$.expanded_url', '{STATUS}', 1) for u in {parts("t", "$.entities.urls")}], lambda q: q <> '' and q is distinct from id)[-1]) as quoted,
+       nullif(json_extract_string(t, '$.lang'), 'und') as lang, json_extract_string(t, '$.conversation_id_str') as thread, json_type(t) <> 'OBJECT' as odd
 from (select record, member, coalesce(case when json_type(doc, '$.tweet') = 'OBJECT' then json_extract(doc, '$.tweet') end, doc) as t from s_raw) r
 join s_kind k using (member) where k.kind in {POSTS}
 """
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #7e35b34d
+# %% ../../nbs/sources/03o_x_archive.ipynb #bb6f3617
 TWEET = f"""
 with tweet as ({PARSED}),
 chain as (select id as later, any_value(first) as origin from tweet where id <> first group by id),
 seen as (
-  select w.*, case when id = first then written_at end as first_at, {snowflake("w.first")} as id_at, coalesce(c.origin, w.parent) as up,
-         list_filter([regexp_extract(u ->> '$.expanded_url', '{STATUS}', 1) for u in {parts("t", "$.entities.urls")}], lambda q: q <> '' and q <> w.id)[-1] as linked
+  select w.*, case when id = first then written_at end as first_at, {snowflake("w.first")} as id_at, coalesce(c.origin, w.parent) as up
   from tweet w left join chain c on c.later = w.parent
 )
 select s.record, 'x:' || s.first as post_key, $me as author_key, case when coalesce(shared, false) then 'share' else 'post' end as kind,
        coalesce(max(first_at) over (partition by s.first), case when s.id <> s.first and id_at between written_at - interval 2 hour and written_at then date_trunc('second', id_at) end,
                 min(written_at) over (partition by s.first)) as created_at,
        case when not regexp_matches(made, '(Z|[+-]\\d\\d:?\\d\\d)( \\d{{4}})?$') or contains(made, '00:00:00') and try_cast(s.id as hugeint) < {FIRST_SNOWFLAKE} then 'assumed' else 'offset' end as created_basis,
-       case when s.id <> s.first then written_at end as edited_at, s.text, nullif(json_extract_string(t, '$.lang'), 'und') as lang, 'public' as visibility,
-       'x:' || json_extract_string(t, '$.conversation_id_str') as conversation_key, null::varchar as container_key, 'x:' || s.up as reply_to_key, 'x:' || s.addressee as reply_to_account,
+       case when s.id <> s.first then written_at end as edited_at, s.text, s.lang, 'public' as visibility,
+       'x:' || s.thread as conversation_key, null::varchar as container_key, 'x:' || s.up as reply_to_key, 'x:' || s.addressee as reply_to_account,
        case when s.up is not null or s.addressee is not null then 'explicit' end as reply_basis,
-       case when not coalesce(shared, false) then 'x:' || coalesce(c.origin, {exact_id("t", "quoted_status_id")}, s.linked) end as quote_of_key,
+       case when not coalesce(shared, false) then 'x:' || coalesce(c.origin, s.quoted) end as quote_of_key,
        'https://x.com/i/web/status/' || s.first as url, s.id as _id, s.file as _file, s.parent_lost as _parent_lost, s.shared_from as _handle,
-       coalesce({exact_id("json_extract(t, '$.retweeted_status.user')", "id")},
-                [m ->> '$.id_str' for m in {parts("t", "$.entities.user_mentions")} if lower(m ->> '$.screen_name') = lower(s.shared_from) and (m ->> '$.id_str') <> '-1'][1]) as _shared_id,
-       case when json_type(t) <> 'OBJECT' then 'not_an_object' when inexact then 'id_not_exact' when s.id is null then 'missing_id' when made is null then 'missing_created_at'
+       s.shared_id as _shared_id,
+       case when odd then 'not_an_object' when inexact then 'id_not_exact' when s.id is null then 'missing_id' when made is null then 'missing_created_at'
             else {off_time("written_at")} end as _code
-from seen s left join chain c on c.later = coalesce({exact_id("s.t", "quoted_status_id")}, s.linked)
+from seen s left join chain c on c.later = s.quoted
 """
 
 # %% ../../nbs/sources/03o_x_archive.ipynb #9338fdb2
