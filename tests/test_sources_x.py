@@ -212,6 +212,7 @@ def packed(folder, path, prefix=""):
 
 @pytest.mark.parametrize("source", [ARCHIVE, API], ids=["archive", "api"])
 def test_zip_folder_prefix_and_tar_are_the_same_export(tmp_path, source):
+    if source == API: source = Path(shutil.copy(API / "pages.jsonl", Path(shutil.copytree(API, tmp_path / "api", ignore=lambda *_: ["statuses.json", "table.csv"])))).parent
     shutil.copytree(source, tmp_path / "deep" / "my files [1]")
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar: tar.add(source, arcname=".")
     seen = []
@@ -635,6 +636,14 @@ def test_pages_in_every_layout(small, tmp_path):
         a.load(tmp_path / "one.json")
         b.load(tmp_path / "one.jsonl")
         assert stored(a) == stored(b)
+
+
+def test_pages_in_several_batches_are_the_same_pages(small, lab, monkeypatch):
+    whole = x_api.batches
+    monkeypatch.setattr(x_api, "batches", lambda rows: whole(rows, 100))
+    assert sum(len(list(b)) for b in whole(x_api.documents(lambda: (API / "pages.jsonl").open("rb"), "pages.jsonl", []), 100)) == 2
+    lab.load(API / "pages.jsonl")
+    assert stored(lab) == stored(small)
 
 
 def test_one_object_that_breaks_off_gives_the_posts_before_the_break(lab, tmp_path):

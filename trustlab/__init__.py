@@ -2,13 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version as _version
 
-import trustlab.sources
 from trustlab import charts, intervals, survival
 from trustlab.core import (
     Card, InvalidExport, InvalidParameter, Measure, NotIdentifiable, PartialExport, ReportFailed, ScopeWarning, SmallSample, StoreDamaged,
     StoreLocked, StoreVersion, TrustlabError, TrustlabWarning, UnknownSource, UnsafeArchive,
 )
 from trustlab.store import Lab
+from trustlab import identity as _identity
 from trustlab.load import Receipt
 from trustlab.signals import signals as _signals
 from trustlab.acknowledgement import acknowledgement, worklist

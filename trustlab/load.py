@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'NOTHING', 'MAPPED', 'NO_EXPORT', 'drop_duplicates',
-           'finder', 'tops', 'whole_links', 'text_links', 'link', 'link_stored', 'update_known', 'insert_posts',
-           'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'unstage',
-           'now', 'spill', 'merge', 'tolerable', 'in_utf8', 'Recoded', 'finish', 'load', 'LeftOut', 'run',
-           'tell_unread', 'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised',
-           'strangers', 'replay', 'declare', 'bar']
+           'tops', 'whole_links', 'positions', 'text_links', 'link', 'with_rows', 'link_stored', 'update_known',
+           'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes',
+           'load_one', 'unstage', 'now', 'spill', 'merge', 'tolerable', 'in_utf8', 'Recoded', 'finish', 'load',
+           'LeftOut', 'run', 'tell_unread', 'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found',
+           'recognised', 'strangers', 'replay', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #02dc920d
 import codecs, hashlib, io, os, re, sys, tempfile, warnings
@@ -44,18 +44,6 @@ def drop_duplicates(intake: Intake) -> int:
     intake.con.execute("delete from s_record where rowid in (select _row from s_extra)")
     return intake.count("select count(*) from s_extra")
 
-# %% ../nbs/03_load.ipynb #26dd1ccb
-def finder(keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    "What finds whole numbers among `keys`: an array of them to their positions, -1 for those that are not there; of equal keys one is found"
-    low, span, places = keys.min(), int(keys.max() - keys.min()) + 1, np.arange(len(keys), dtype=np.int32)
-    if span <= 8 * len(keys):
-        table = np.full(span + 1, -1, np.int32)
-        table[keys - low] = places
-        return lambda wanted: table[np.where((wanted < low) | (wanted - low >= span), span, wanted - low)]
-    order, ranked = np.argsort(keys, kind="stable"), np.sort(keys)
-    at = lambda wanted: np.minimum(np.searchsorted(ranked, wanted), len(keys) - 1)
-    return lambda wanted: np.where(ranked[at(wanted)] == wanted, order[at(wanted)], -1)
-
 # %% ../nbs/03_load.ipynb #035b0ff1
 def tops(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "For posts whose parents stand at the positions `up` (-1 for none): the position reached by going up, and whether that lies on a cycle"
@@ -66,44 +54,58 @@ def tops(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         top = above
     return top, up[top] >= 0
 
-# %% ../nbs/03_load.ipynb #70b97c94
-def whole_links(intake: Intake) -> pl.DataFrame | None:
-    "The staged replies by whole keys: columns `row`, `up` (the parent's row, null outside of the stage), `thread` (the key of the topmost post, null on a cycle); None when a key stands twice"
-    staged = frame_of(intake.con.sql(f"select _row, {intake.key} as key, {intake.parent} as parent from s_post"))
-    keys, rows, parent = staged["key"].to_numpy(), staged["_row"].to_numpy(), staged["parent"].drop_nulls().to_numpy()
-    replies, find = np.flatnonzero(staged["parent"].is_not_null().to_numpy()), finder(keys)
-    if (find(keys) != np.arange(len(keys))).any(): return None
-    up, first = np.full(len(keys), -1, np.int32), keys.copy()
-    up[replies], first[replies] = find(parent), parent
+# %% ../nbs/03_load.ipynb #3b0f0494
+def whole_links(intake: Intake) -> tuple[pl.DataFrame, int] | None:
+    "Of each staged post the positions `up` and `top`, and `thread`, the topmost key less the number that is returned too; None when whole keys lie far apart or stand twice"
+    key, parent = intake.key, intake.parent
+    low, span, n = intake.con.execute(f"select least(min({key}), min({parent})), greatest(max({key}), max({parent})) - least(min({key}), min({parent})) + 1, count(*) from s_post").fetchall()[0]
+    if span > min(8 * n, 2**31 - 2): return None
+    fetch = lambda x: frame_of(intake.con.sql(f"select coalesce({x} - {low}, -1)::integer as x from s_post"))["x"].to_numpy()
+    place = np.full(span + 1, -1, np.int32)
+    place[fetch(key)] = np.arange(n, dtype=np.int32)
+    if np.count_nonzero(place >= 0) < n: return None
+    up = place[fetch(parent)]
+    del place
     top, lost = tops(up)
-    thread = pl.Series(first[top[replies]]).set(pl.Series(lost[replies]), None)
-    return pl.DataFrame({"row": rows[replies], "up": pl.Series(rows[up[replies]]).set(pl.Series(up[replies] < 0), None), "thread": thread})
+    return positions(up, top, lost).with_columns(thread=pl.Series(fetch(f"coalesce({parent}, {key})")[top])), low
 
-# %% ../nbs/03_load.ipynb #566c1daf
+def positions(up: np.ndarray, top: np.ndarray, lost: np.ndarray) -> pl.DataFrame:
+    "The positions as columns `up` and `top`, null where there is none"
+    return pl.DataFrame({"up": up, "top": top}).select(pl.col("up").replace(-1, None), pl.when(~pl.Series(lost)).then("top").alias("top"))
+
+# %% ../nbs/03_load.ipynb #8c4e3baf
 def text_links(intake: Intake) -> pl.DataFrame:
-    "The staged replies by keys that are text: columns `row`, `up` (the parent's row, null outside of the stage), `top` (the topmost post's row, null on a cycle)"
-    pair = frame_of(intake.con.sql(f"select s._row as row, b._row as up from s_post s left join s_post b on b.{intake.key} = s.{intake.parent} where s.{intake.parent} is not null"))
-    rows = frame_of(intake.con.sql("select _row from s_post"))["_row"].to_numpy()
-    if not pair.height: return pair.with_columns(top="up")
-    find, up = finder(rows), np.full(len(rows), -1, np.int32)
-    replies = find(pair["row"].to_numpy())
-    up[replies] = find(pair["up"].fill_null(rows.min() - 1).to_numpy())
-    top, lost = tops(up)
-    return pair.with_columns(top=pl.Series(rows[top[replies]]).set(pl.Series(lost[replies]), None))
+    "Of each staged post the positions `up` and `top`, by keys that are text"
+    at = frame_of(intake.con.sql(f"""with post as (select row_number() over () - 1 as nth, {intake.key} as key, {intake.parent} as parent from s_post)
+        select p.nth::integer as nth, q.nth::integer as up from post p join post q on q.key = p.parent"""))
+    up = np.full(intake.count("select count(*) from s_post"), -1, np.int32)
+    up[at["nth"].to_numpy()] = at["up"].to_numpy()
+    return positions(up, *tops(up))
 
-# %% ../nbs/03_load.ipynb #9338582a
+# %% ../nbs/03_load.ipynb #e4f8c214
 def link(self: Intake) -> None:
     "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, the parent's author, and the conversation (null on a cycle)"
     if self.columns("link"): return
     if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
-    whole, found = self.key != "post_key" and self.count("select count(*) from s_post") > 0, None
-    if whole: found = whole_links(self)
-    if found is None:
+    whole = whole_links(self) if self.key != "post_key" and self.count("select count(*) from s_post") else None
+    if whole is None:
         self.duplicate = drop_duplicates(self)
-        found = whole_links(self) if whole else text_links(self)
-    thread, tree = (f"'{self.platform}:' || l.thread", "") if whole else ("coalesce(t.reply_to_key, t.post_key)", "left join s_post t on t._row = l.top")
-    with self.lab.lent(found) as path: self.stage("link", f"select l.row, l.up, a.author_key as to_key, {thread} as thread from read_parquet($path) l left join s_post a on a._row = l.up {tree}", path=path)
+        whole = whole_links(self) if self.key != "post_key" and self.duplicate else None
+    found, low = whole or (text_links(self), 0)
+    first, last, n = self.con.execute("select min(_row), max(_row), count(*) from s_post").fetchall()[0]
+    if n and last - first + 1 > n: found = with_rows(self, found, first)
+    with self.lab.lent(found) as path:
+        self.stage("climb", f"""select s._row as row, f.up + {first or 0} as up, f.top + {first or 0} as top{", f.thread" if whole else ""}
+            from (select _row, {self.parent} as parent from s_post) s positional join read_parquet($path) f where s.parent is not null""", path=path)
+    thread, tree = (f"case when l.top is not null then '{self.platform}:' || (l.thread + {low}) end", "") if whole else ("coalesce(t.reply_to_key, t.post_key)", "left join s_post t on t._row = l.top")
+    self.stage("link", f"select l.row, l.up, a.author_key as to_key, {thread} as thread from s_climb l left join s_post a on a._row = l.up {tree}")
+    self.con.execute("drop table s_climb")
     if not self.lab.masked and self.count("select count(*) from post"): link_stored(self)
+
+def with_rows(intake: Intake, found: pl.DataFrame, first: int) -> pl.DataFrame:
+    "Positions as rows counted from the first, where some rows were taken out of the stage"
+    rows = frame_of(intake.con.sql(f"select (_row - {first})::integer as r from s_post"))["r"]
+    return found.with_columns(rows.gather(found[c]).alias(c) for c in ("up", "top"))
 
 def link_stored(intake: Intake) -> None:
     "Completes the links of replies whose parent is in the store already"
@@ -345,7 +347,7 @@ def finish(lab: Lab, intake: Intake, row: dict[str, Any]) -> None:
         intake.notes.append(f"the export says it holds {intake.declared:,} records, {row['read']:,} were found")
     for note in intake.notes: warnings.warn(f"{Path(row['path']).name}: {note}", PartialExport, stacklevel=7)
 
-# %% ../nbs/03_load.ipynb #3b63ed85
+# %% ../nbs/03_load.ipynb #b57ab3a1
 MAPPED: list[Callable[[str | Path], Reader]] = []
 
 def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | None = None, mapping: str | Path | None = None, brand: str | Iterable[str] | None = None,
@@ -363,7 +365,7 @@ def load(self: Lab, *paths: str | Path | Iterable[str | Path], source: str | Non
     if self.read_only: raise InvalidParameter(f"{self.path}: this store is open for reading only; open it without read_only=True to load into it.")
     if self.masked: secret(self)
     if source and mapping: raise InvalidParameter("mapping must stand alone: a mapping is its own source; got source too.")
-    found, unread = recognised(flat(paths), MAPPED[0](mapping) if mapping else source)
+    found, unread = recognised(flat(paths), readers() and MAPPED[0](mapping) if mapping else source)
     brands = [brand] if isinstance(brand, str) else list(brand or [])
     wishes = Wishes(scope and choose("scope", scope, SCOPES), moment(exported_at), known_options(options, found), limit(max_rejects), allow_empty, again, tuple(brands))
     with bar(found, progress) as advance: rows, refused = run(self, found, brands, lambda f: load_one(self, f.reader, f.bundle, f.root, wishes, advance))
@@ -430,7 +432,7 @@ def in_transaction(lab: Lab, job: Callable[[], Any]) -> Any:
     "What `job` returns, run as one transaction"
     with lab.transaction(): return job()
 
-# %% ../nbs/03_load.ipynb #1d1215cc
+# %% ../nbs/03_load.ipynb #91f3daaf
 @dataclass(frozen=True)
 class Found:
     "An export that a reader recognised; `lenient` when it lies in a folder, where one that is refused does not stop the others"
@@ -449,7 +451,7 @@ def recognised(paths: list[str | Path], source: str | Reader | None) -> tuple[li
         parts, lenient = bundles(path), Path(path).is_dir()
         here = [Found(reader, bundle, root, lenient) for bundle in parts for reader, root in sniff(bundle, source)]
         if not here:
-            kinds = "; ".join(f"{r.name}: {r.title}" for r in READERS.values())
+            kinds = "; ".join(f"{r.name}: {r.title}" for r in readers().values())
             raise UnknownSource(f"{path}: no reader recognises this{f' as {source}' if isinstance(source, str) else ''}. It reads {kinds}. If it is one of these, name it with source=; "
                                 "any other table is read with a mapping file (`trustlab inspect` drafts one).")
         found += here
@@ -464,7 +466,7 @@ def strangers(bundle: Bundle, roots: list[str]) -> list[dict[str, str]]:
 
 NO_EXPORT = "not an export that trustlab knows"
 
-# %% ../nbs/03_load.ipynb #5f5df118
+# %% ../nbs/03_load.ipynb #6151a090
 def replay(self: Lab, progress: bool | None = None) -> Receipt:
     """Reads the exports that have rejected records once more, from where they lay when they were loaded, and returns a `Receipt`.
 
@@ -472,7 +474,7 @@ def replay(self: Lab, progress: bool | None = None) -> Receipt:
     rows, unread = [], []
     for old in self.sql("select * from load where load_id in (select load_id from reject where replayed_at is null) order by load_id").to_dicts():
         path, root = Path(old["path"]), old["member"] or ""
-        here = [f for f in recognised([path], old["source"])[0] if f.root == root] if path.exists() and old["source"] in READERS else []
+        here = [f for f in recognised([path], old["source"])[0] if f.root == root] if path.exists() and old["source"] in readers() else []
         if not here or digest(here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": "no longer there as it was loaded; load it again"}); continue
         wishes = Wishes(old["scope"], old["exported_at"], allow_empty=True, again=True)
         def job(found: Found = here[0], load_id: str = old["load_id"]) -> dict[str, Any]:

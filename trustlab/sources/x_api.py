@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'EVENT', 'COLUMNS', 'TABLE', 'REFERENCES', 'METRICS', 'READ', 'ROUNDED', 'ENCODED', 'ROW', 'RESULTS', 'INNER',
-           'PERSON', 'PIECES', 'PARSED', 'POST', 'CODES', 'PEOPLE', 'MENTIONED', 'ACTS', 'OLD', 'NUMBERS', 'KEYS',
-           'is_x', 'samples', 'find', 'with_posts', 'shape', 'documents', 'plain_name', 'cell', 'whole', 'parsed',
-           'gone', 'rows', 'place_rows', 'take_apart', 'refers', 'either', 'stage_people', 'scope', 'tell', 'stage']
+           'PIECES', 'USERS', 'HEADS', 'TABLES', 'PARSED', 'POST', 'CODES', 'PEOPLE', 'MENTIONED', 'ACTS', 'OLD',
+           'NUMBERS', 'KEYS', 'is_x', 'samples', 'find', 'with_posts', 'shape', 'documents', 'plain_name', 'cell',
+           'whole', 'parsed', 'gone', 'rows', 'place_rows', 'is_person', 'batches', 'take_apart', 'put_together',
+           'refers', 'either', 'stage_people', 'scope', 'tell', 'stage']
 
 # %% ../../nbs/sources/03p_x_api.ipynb #e89672bd
 import itertools, json, re
@@ -135,29 +136,47 @@ def place_rows(intake: Intake, opens: Callable[[], BinaryIO], width: int) -> Non
     for row in delimited.locate(opens, width, wanted) if wanted else []:
         intake.con.execute("update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw where record = $at and line is null", row | {"raw": row["raw"][:65536]})
 
-# %% ../../nbs/sources/03p_x_api.ipynb #1c301821
+# %% ../../nbs/sources/03p_x_api.ipynb #da0b5224
 RESULTS = """case when json_type(doc, '$.data') = 'ARRAY' then json_extract(doc, '$.data[*]') when json_type(doc, '$.data') = 'OBJECT' then [json_extract(doc, '$.data')]
     when json_type(doc, '$.statuses') = 'ARRAY' then json_extract(doc, '$.statuses[*]') when json_type(doc, '$.includes') = 'OBJECT' or json_type(doc, '$.errors') = 'ARRAY' then [] else [doc::json] end"""
 INNER = f"list_filter({parts('doc', '$.referenced_tweets')}, lambda r: json_type(r, '$.text') = 'VARCHAR') || list_filter([json_extract(doc, '$.retweeted_status'), json_extract(doc, '$.quoted_status')], lambda r: json_type(r) = 'OBJECT')"
-PERSON = "json_type(doc, '$.username') = 'VARCHAR' and json_type(doc, '$.text') is null"
+def is_person(doc: str) -> str: return f"(json_type({doc}, '$.username') = 'VARCHAR' and json_type({doc}, '$.text') is null)"
 
 PIECES = f"""
-with page as materialized (select record, member, byte_offset, doc ->> '$.__twarc.retrieved_at' as got, {RESULTS} as results, {parts("doc", "$.includes.tweets")} as beside from s_page),
-result as (select record, member, byte_offset, got, 1 as level, unnest(results) as doc from page),
-beside as (select record, member, byte_offset, got, 2 as level, unnest(beside) as doc from page),
-inner_1 as (select record, member, byte_offset, got, 3 as level, unnest({INNER}) as doc from result),
-inner_2 as (select record, member, byte_offset, got, 4 as level, unnest({INNER}) as doc from inner_1),
-piece as (select *, row_number() over () as n from (select * from result where not coalesce({PERSON}, false) union all select * from beside union all select * from inner_1 union all select * from inner_2))
-select case when row_number() over (partition by record order by level, n) = 1 then record else $base + row_number() over (order by record, level, n) end as record,
-       member, byte_offset, doc::varchar as doc, got, level from piece order by 1
+insert into s_piece
+with page as materialized (select record, member, byte_offset, doc ->> '$.__twarc.retrieved_at' as got, {RESULTS} as results, {parts("doc", "$.includes.tweets")} as beside from s_raw),
+result as (select record, member, byte_offset, got, 1 as level, generate_subscripts(results, 1) as i, 0 as j, unnest(results) as doc from page),
+beside as (select record, member, byte_offset, got, 2 as level, generate_subscripts(beside, 1) as i, 0 as j, unnest(beside) as doc from page),
+inner_1 as (select record, member, byte_offset, got, 3 as level, i, generate_subscripts(inside, 1) as j, unnest(inside) as doc from (select *, {INNER} as inside from result)),
+inner_2 as (select record, member, byte_offset, got, 4 as level, i, 9 * j + generate_subscripts(inside, 1) as j, unnest(inside) as doc from (select *, {INNER} as inside from inner_1))
+select * from result where not coalesce({is_person("doc")}, false) union all select * from beside union all select * from inner_1 union all select * from inner_2
 """
+USERS = f"insert into s_user select record, unnest(users || list_filter(results, lambda r: coalesce({is_person('r')}, false))) as u from (select record, {parts('doc', '$.includes.users')} as users, {RESULTS} as results from s_raw)"
+HEADS = """insert into s_head select record, try_cast(doc ->> '$.meta.result_count' as bigint) as said, coalesce(json_array_length(doc, '$.data'), 0) as held,
+    doc ->> '$.meta.next_token' as next, json_extract(doc, '$.errors') as errors from s_raw"""
+TABLES = {"piece": "record bigint, member varchar, byte_offset bigint, got varchar, level integer, i bigint, j bigint, doc varchar", "user": "record bigint, u json",
+          "head": "record bigint, said bigint, held bigint, next varchar, errors json"}
+
+# %% ../../nbs/sources/03p_x_api.ipynb #16b7a1e2
+def batches(rows: Iterator[tuple], most: int = 8 << 20) -> Iterator[list[tuple]]:
+    "The records in lists of about `most` characters"
+    batch, size = [], 0
+    for row in rows:
+        batch.append(row)
+        size += len(row[3])
+        if size > most: yield batch; batch, size = [], 0
+    if batch: yield batch
 
 def take_apart(intake: Intake) -> None:
-    "Keeps the staged documents as `s_page`, and makes `s_raw` of the posts in them, one a record, with when it was retrieved (`got`) and how deep it lay (`level`)"
-    intake.con.execute("drop table if exists s_page")
-    intake.con.execute("alter table s_raw rename to s_page")
-    base = intake.count("select greatest((select coalesce(max(record), 0) from s_page), (select coalesce(max(record), 0) from s_reject))")
-    intake.stage("raw", PIECES, base=base)
+    "Moves the staged documents, piece by piece, to `s_piece`, the people in them to `s_user`, and what the pages say of themselves to `s_head`"
+    for query in (PIECES, USERS, HEADS): intake.con.execute(query)
+    intake.con.execute("drop table s_raw")
+
+def put_together(intake: Intake) -> None:
+    "Makes `s_raw` of the pieces, one a record, with when it was retrieved (`got`) and how deep it lay (`level`); the first of each document keeps its number"
+    base = intake.count("select greatest((select coalesce(max(record), 0) from s_piece), (select coalesce(max(record), 0) from s_reject))")
+    intake.stage("raw", """select case when row_number() over (partition by record order by level, i, j) = 1 then record else $base + row_number() over (order by record, level, i, j) end as record,
+        member, byte_offset, doc, got, level from s_piece order by 1""", base=base)
     intake.sift()
 
 # %% ../../nbs/sources/03p_x_api.ipynb #be3600d6
@@ -207,11 +226,10 @@ from timed s left join chain c on c.later = s.parent left join chain q on q.late
 CODES = {"not_an_object": ("", "a post must be a JSON object"), "not_a_post": ("", "neither an id nor a text"), "missing_id": ("id", "no id"), "missing_text": ("text", "no text"),
          "id_not_exact": ("id", "the id is a number and no longer exact"), **time_messages("created_at", "such as 2024-05-01T10:00:00Z or Wed May 01 10:00:00 +0000 2024")}
 
-# %% ../../nbs/sources/03p_x_api.ipynb #ed3ab8ac
+# %% ../../nbs/sources/03p_x_api.ipynb #98076ac6
 PEOPLE = f"""
 with found as (
-  select record, unnest({parts("doc", "$.includes.users")}) as u from s_page
-  union all select record, unnest(case when json_type(doc, '$.data') = 'ARRAY' then json_extract(doc, '$.data[*]') else [doc::json] end) from s_page
+  select record, u from s_user
   union all select record, unnest([json_extract(doc, '$.author'), json_extract(doc, '$.in_reply_to_user'), json_extract(doc, '$.user')]) from s_raw
 ),
 person as (select record, u, {exact_id("u", "id")} as id, coalesce(json_extract_string(u, '$.username'), json_extract_string(u, '$.screen_name')) as handle from found where json_type(u) = 'OBJECT')
@@ -233,7 +251,7 @@ select post_key, author_key, kind, created_at, created_basis, coalesce(m ->> '$.
 from (select p.*, unnest({parts("r.doc", "$.entities.mentions")} || {parts("r.doc", "$.entities.user_mentions")}) as m from s_post p join s_raw r on r.record = p.record)
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #930db0b3
+# %% ../../nbs/sources/03p_x_api.ipynb #98c5d77f
 ACTS = f"""
 with mentioned as ({MENTIONED}),
 handle as (select lower(handle) as handle, min(account_key) as account_key from s_account group by all having count(*) = 1),
@@ -242,7 +260,7 @@ share as (
   select s.*, coalesce(s._shared_of, b.author_key, p.author_key, (select min(n.target_key) from named n where n.post_key = s.post_key and lower(n.handle) = lower(s._handle))) as target_key
   from s_post s left join s_post b on b.post_key = s._shared left join post p on p.post_key = s._shared where s.kind = 'share'
 ),
-error as (select unnest({parts("doc", "$.errors")}) as e from s_page)
+error as (select unnest({parts("errors", "$")}) as e from s_head)
 select distinct 'mention' as kind, author_key as actor_key, post_key, target_key, 'entity' as value, created_at as occurred_at, created_basis as occurred_basis
 from named where kind = 'post' and target_key is distinct from author_key and target_key is not null
 union all
@@ -269,7 +287,7 @@ def scope(intake: Intake) -> tuple[str, str | None]:
     authors = intake.con.execute("select distinct author_key from s_record where _level = 1 and kind <> 'service' order by all limit 2").fetchall()
     return ("both", None) if len(authors) > 1 or authors == [(None,)] else ("own", authors[0][0] if authors else None)
 
-# %% ../../nbs/sources/03p_x_api.ipynb #74af4689
+# %% ../../nbs/sources/03p_x_api.ipynb #883ab84b
 KEYS = set("""__twarc attachments author author_id bookmark_count card card_uri communities community_id context_annotations contributors conversation_control conversation_id coordinates created_at current_user_retweet
 display_text_range edit_controls edit_history edit_history_tweet_ids editable entities errors extended_entities extended_tweet favorite_count favorited filter_level full_text geo id id_str in_reply_to_screen_name
 in_reply_to_status_id in_reply_to_status_id_str in_reply_to_user in_reply_to_user_id in_reply_to_user_id_str is_quote_status lang matching_rules media_metadata metadata note_tweet place possibly_sensitive
@@ -281,9 +299,9 @@ def tell(intake: Intake) -> None:
     one = lambda query: intake.con.execute(query).fetchall()[0]
     absent, = one("select count(distinct post_key) from s_interaction where kind = 'absent'")
     if absent: intake.notes.append(f"posts that others point to and that cannot be had (deleted, or closed to the reader): {absent:,}; they are absent, not unanswered.")
-    short, said, held = one("""select count(*), sum(n), sum(have) from (select try_cast(doc ->> '$.meta.result_count' as bigint) as n, coalesce(json_array_length(doc, '$.data'), 0) as have from s_page) where n <> have""")
+    short, said, held = one("select count(*), sum(said), sum(held) from s_head where said <> held")
     if short: intake.notes.append(f"pages that hold another number of results than they say: {short:,} (they say {said:,} and hold {held:,}).")
-    more, = one("select count(*) from s_page where record = (select max(record) from s_page) and doc ->> '$.meta.next_token' is not null")
+    more, = one("select count(*) from s_head where record = (select max(record) from s_head) and next is not null")
     if more: intake.notes.append("the last page names a next one: the collection stops before its end.")
     withheld, = one("select count(*) from s_post p join s_raw r on r.record = p.record where json_type(r.doc, '$.withheld') = 'OBJECT' or json_type(r.doc, '$.withheld_in_countries') = 'ARRAY'")
     if withheld: intake.notes.append(f"posts withheld in some country, whose text can be missing: {withheld:,}.")
@@ -294,15 +312,21 @@ def tell(intake: Intake) -> None:
     strange = [k for k, in intake.con.execute("select distinct unnest(json_keys(doc)) as k from s_raw where json_type(doc) = 'OBJECT' order by k").fetchall() if k not in KEYS]
     if strange: intake.notes.append(f"keys of posts that are not understood: {near('', [clean(k) for k in strange])}.")
 
-# %% ../../nbs/sources/03p_x_api.ipynb #3ca0347b
+# %% ../../nbs/sources/03p_x_api.ipynb #03543096
 def stage(intake: Intake) -> None:
     "Stages one file: its posts and those beside them, the people described, their acts, and what cannot be had"
     intake.platform, intake.constants = "x", {"platform": "x"}
     source, width = lambda: intake.bundle.open(intake.root), 0
     opens = delimited.as_utf8(source, intake.temp / "utf8")
-    if intake.root.lower().endswith((".csv", ".tsv")): width = rows(intake, opens, intake.bundle.plain and opens is source)
-    else: intake.records(documents(opens, intake.root, intake.notes))
-    take_apart(intake)
+    for name, columns in TABLES.items(): intake.con.execute(f"create or replace temp table s_{name} ({columns})")
+    if intake.root.lower().endswith((".csv", ".tsv")):
+        width = rows(intake, opens, intake.bundle.plain and opens is source)
+        take_apart(intake)
+    else:
+        for batch in batches(documents(opens, intake.root, intake.notes)):
+            intake.records(batch)
+            take_apart(intake)
+    put_together(intake)
     stage_people(intake)
     intake.stage("record", f"{POST} order by s.record")
     drifted(intake, intake.root)
@@ -316,7 +340,7 @@ def stage(intake: Intake) -> None:
     intake.stage("post_count", NUMBERS, exported_at=intake.exported_at)
     introduce(intake, f"select id, handle, name from ({MENTIONED}) union all select {exact_id('doc', 'in_reply_to_user_id')}, json_extract_string(doc, '$.in_reply_to_screen_name'), null from s_raw")
     tell(intake)
-    intake.con.execute("drop table s_page; drop table s_closed")
+    intake.con.execute("drop table s_closed; " + "; ".join(f"drop table s_{name}" for name in TABLES))
 
 # %% ../../nbs/sources/03p_x_api.ipynb #08c99512
 register(Reader("x-api", "X (Twitter) API results (v2 pages or flattened JSON lines, twarc CSV, v1.1 statuses)", find, stage, Sheet(
