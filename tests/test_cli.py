@@ -22,10 +22,19 @@ from trustlab.cli import EXITS, FORMATS, MEASURES, app, function_of, run
 from trustlab.core import Measure
 from trustlab.store import Lab
 
-COMMANDS = ["load", "roles", "measure", "report", "check", "sources", "rejects", "demo"]
+COMMANDS = ["load", "inspect", "sources", "rejects", "roles", "identify", "proposals", "separate", "check", "measure", "report", "forget", "demo"]
 START = [sys.executable, "-c", "import sys; sys.argv[0] = 'trustlab'; from trustlab.cli import main; main()"]
 pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
 HEAD = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n"
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch, tmp_path_factory):
+    "Keys of stores go to a folder of the test's own"
+    folder = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    monkeypatch.delenv("TRUSTLAB_KEY", raising=False)
+    return folder / "trustlab"
 
 
 def fine(ran, code=0):
@@ -95,16 +104,21 @@ def test_version_and_module(root, cli):
 def examples():
     "The example of each help text, in the order of making: the demo first"
     found = [line.strip() for command in app.registered_commands for line in command.callback.__doc__.splitlines() if line.strip().startswith("trustlab ")]
-    return sorted(found, key=lambda line: line.split()[1] != "demo")
+    return sorted(found, key=lambda line: (line.split()[1] != "demo", line.split()[1] == "forget"))
 
 
 def test_every_command_has_one_example(): assert sorted(line.split()[1] for line in examples()) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("line", [line for line in examples() if not line.startswith("trustlab demo")])
-def test_examples_work_as_they_stand(line, cli, demo):
-    assert line in " ".join(cli(line.split()[1], "--help").out.split())
-    fine(cli(*shlex.split(line)[1:], cwd=demo[0]))
+def test_examples_work_as_they_stand(line, here, demo, tmp_path):
+    name = line.split()[1]
+    (demo[0] / "people.csv").write_text("account,person\nada1,Ada\n" if name == "identify" else "")
+    if name == "forget":
+        for file in ("demo/town.duckdb",): (tmp_path / "demo").mkdir(); (tmp_path / file).write_bytes((demo[0] / file).read_bytes())
+    folder = tmp_path if name == "forget" else demo[0]
+    assert line in " ".join(here(folder, f"{name} --help").out.split())
+    fine(here(folder, line.removeprefix("trustlab ")))
 
 
 def test_demo_leaves_a_store_and_a_report(demo):
@@ -115,50 +129,243 @@ def test_demo_leaves_a_store_and_a_report(demo):
     assert mode(folder / page) == mode(folder / store) == mode(folder / "demo/town/twcs.csv") == 0o600 and mode(folder / "demo") == mode(folder / "demo/town") == 0o700
 
 
-def test_demo_again_adds_nothing(cli, demo):
+def test_demo_again_adds_nothing(here, demo):
     folder, first = demo
     with Lab(folder / "demo/town.duckdb", read_only=True) as lab: before = lab.check().filter(pl.col("part") == "holds")
-    again = fine(cli("demo", "demo", cwd=folder))
+    again = fine(here(folder, "demo demo"))
     assert again.out.count("already loaded") == 3 and again.out.splitlines()[-1] == first.out.splitlines()[-1]
     with Lab(folder / "demo/town.duckdb", read_only=True) as lab: assert lab.check().filter(pl.col("part") == "holds").equals(before)
 
 
-# ---- load, roles, rejects, check, sources
+# ---- load, inspect
 
 
 def test_load_prints_receipts(cli, tmp_path, desk):
     ran = fine(cli("load", "new.duckdb", "ten.csv", cwd=desk))
     assert "10 read, 10 stored" in ran.out and ran.err == "" and mode(desk / "new.duckdb") == 0o600
     said = json.loads(fine(cli("load", "new.duckdb", "ten.csv", "--json", cwd=desk)).out)
-    assert said.keys() == {"loads"} and len(said["loads"]) == 1
+    assert said.keys() == {"loads", "unread"} and len(said["loads"]) == 1 and said["unread"] == []
     row = said["loads"][0]
     assert {"load_id", "source", "path", "member", "scope", "read", "stored", "changed", "same", "duplicate", "rejected"} <= row.keys()
     assert (row["source"], row["read"], row["stored"], row["same"], row["covers_to"]) == ("twcs", 10, 0, 10, "2024-03-18T13:30:00")
 
 
-def test_load_takes_its_options(cli, desk):
-    fine(cli("load", "new.duckdb", "ten.csv", "--source", "twcs", "--brand", "ElmBooks", "--brand", "@elmbooks", "--scope", "answered", "--exported-at", "2024-04-01T02:00:00+02:00", cwd=desk))
+def test_load_takes_its_options(here, desk):
+    fine(here(desk, "load new.duckdb ten.csv --source twcs --brand ElmBooks --brand @elmbooks --scope answered --exported-at 2024-04-01T02:00:00+02:00 --wait 1 --memory-limit 200MiB"))
     with Lab(desk / "new.duckdb", read_only=True) as lab:
         assert lab.sql("select scope, cast(exported_at as varchar) from load").rows() == [("answered", "2024-04-01 00:00:00")]
         assert lab.sql("select account_key, role, brand from role where basis = 'declared'").rows() == [("twcs:ElmBooks", "brand", "ElmBooks")]
+    fine(here(desk, "load new.duckdb ten.csv --again"))
+    with Lab(desk / "new.duckdb", read_only=True) as lab: assert lab.sql("select read, stored, same from load order by load_id").rows() == [(10, 10, 0), (10, 0, 10)]
 
 
-def test_rejects_show_place_reason_and_text_that_cannot_act(cli, desk):
+def test_an_option_reaches_the_reader(here, desk):
+    (desk / "west.csv").write_bytes((HEAD + "".join(f"{i},101,True,Mon Mar 04 10:{i:02}:00 +0000 2024,caf\xe9,,\n" for i in range(1, 31))).encode("cp1252"))
+    assert "--option encoding=cp1252" in fine(here(desk, "load new.duckdb west.csv"), 4).err
+    fine(here(desk, "load new.duckdb west.csv --option encoding=cp1252"))
+    with Lab(desk / "new.duckdb", read_only=True) as lab: assert lab.sql("select distinct text from post")["text"].to_list() == ["caf\xe9"]
+
+
+BAD = HEAD + "1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,,\n2,102,True,soon,help,,\n"
+
+
+@pytest.mark.parametrize(("most", "code"), [("0", 4), ("49%", 4), ("1", 3), ("50%", 3)])
+def test_max_rejects_refuses_the_export_and_stores_nothing(most, code, here, desk):
+    (desk / "bad.csv").write_text(BAD)
+    ran = fine(here(desk, f"load new.duckdb bad.csv --max-rejects {most}"), code)
+    assert (desk / "new.duckdb").exists() == (code == 3) and (code == 3 or "1 of 2 records" in ran.err)
+
+
+def test_an_empty_export_is_4_unless_allowed(here, desk):
+    (desk / "none.csv").write_text(HEAD)
+    fine(here(desk, "load new.duckdb none.csv"), 4)
+    assert "0 read" in fine(here(desk, "load new.duckdb none.csv --allow-empty")).out
+
+
+def test_a_folder_is_read_as_far_as_it_goes(here, desk):
+    folder = desk / "inbox"
+    folder.mkdir()
+    (folder / "good.csv").write_bytes((desk / "ten.csv").read_bytes())
+    (folder / "cat.jpg").write_bytes(b"\xff\xd8\xff")
+    ran = fine(here(desk, "load new.duckdb inbox --json"))
+    assert json.loads(ran.out)["unread"] == [{"file": "cat.jpg", "why": "not an export that trustlab knows"}] and "cat.jpg" in ran.err
+    (folder / "some.csv").write_text(BAD.replace("author_id", "author"))
+    ran = fine(here(desk, "load two.duckdb inbox --json"), 3)
+    refused = [row for row in json.loads(ran.out)["unread"] if row["file"] != "cat.jpg"]
+    assert len(refused) == 1 and "some.csv" in refused[0]["file"] and "author_id" in refused[0]["why"] and "author_id" in ran.err
+    (folder / "some.csv").write_bytes(b"PK\x03\x04 cut")
+    (folder / "some.csv").rename(folder / "some.zip")
+    assert "some.zip" in fine(here(desk, "load three.duckdb inbox"), 3).err
+    (folder / "good.csv").unlink()
+    fine(here(desk, "load four.duckdb inbox"), 4)
+
+
+def test_a_mapping_reads_a_table_of_ones_own(here, desk):
+    (desk / "t.csv").write_text("id;when;who;text\n1;2024-03-04T10:00:00Z;ann;\x1b[2Jsecret words\n2;2024-03-04T11:00:00Z;ben;more\n")
+    (desk / "plain.csv").write_text("id;when;who;body\n1;2024-03-04T10:00:00Z;ann;secret words\n2;2024-03-04T11:00:00Z;ben;more\n")
+    fine(here(desk, "load new.duckdb plain.csv"), 4)
+    ran = fine(here(desk, "inspect plain.csv --draft m.toml"))
+    assert "id" in ran.out and "secret" not in ran.out + (desk / "m.toml").read_text() and mode(desk / "m.toml") == 0o600 and "wrote m.toml" in ran.err
+    assert "2 read, 2 stored" in fine(here(desk, "load new.duckdb plain.csv --mapping m.toml")).out
+    assert "there already" in fine(here(desk, "inspect plain.csv --draft m.toml"), 2).err
+    (desk / "m.toml").write_text("old")
+    fine(here(desk, "inspect plain.csv --draft m.toml --force"))
+    assert (desk / "m.toml").read_text() != "old" and "m.toml" not in fine(here(desk, "load x.duckdb plain.csv --mapping n.toml"), 2).out
+    assert "secret" not in fine(here(desk, "inspect t.csv --json")).out and "must stand alone" in fine(here(desk, "load x.duckdb plain.csv --mapping m.toml --source twcs"), 2).err
+
+
+def test_inspect_shows_names_and_counts_and_never_a_value(here, ten):
+    said = json.loads(fine(here(ten, "inspect ten.csv --json")).out)
+    assert said.keys() == {"files", "columns", "drafts", "notes"} and said["files"][0]["records"] == 10 and said["files"][0]["reader"] == "twcs"
+    values = {cell for row in csv.DictReader((ten / "ten.csv").open()) for cell in row.values() if len(cell) > 4}
+    shown = fine(here(ten, "inspect ten.csv")).out
+    assert values and not [v for v in values if v in shown + json.dumps(said)] and "tweet_id" in shown
+    (ten.parent / "none.bin").write_bytes(bytes(range(256)))
+    assert "no mapping to draft" in fine(here(ten, "inspect ../none.bin --draft ../n.toml"), 4).err and not (ten.parent / "n.toml").exists()
+
+
+# ---- pseudonyms, identity, forgetting
+
+
+def test_pseudonyms_are_asked_for_before_the_first_load(here, desk, keys):
+    ran = fine(here(desk, "load p.duckdb ten.csv --pseudonyms drop"))
+    [key] = keys.iterdir()
+    assert f"{key};" in ran.err and mode(key) == 0o600 and key.read_text() not in ran.out + ran.err
+    with Lab(desk / "p.duckdb", read_only=True) as lab:
+        assert lab.masked == "drop" and lab.sql("select count(text) as n from post")["n"][0] == 0 and lab.sql("select count(*) as n from post")["n"][0] == 10
+    assert str(key) not in fine(here(desk, "load p.duckdb ten.csv --pseudonyms drop")).err, "it is told once"
+    assert "in clear" in fine(here(desk, "load ten.duckdb ten.csv --pseudonyms drop"), 2).err
+    key.unlink()
+    assert "the key of this store is not here" in fine(here(desk, "load p.duckdb ten.csv"), 2).err
+
+
+def test_a_refused_load_leaves_no_key(here, desk, keys):
+    (desk / "bad.csv").write_text(BAD)
+    fine(here(desk, "load p.duckdb bad.csv --pseudonyms scrub --max-rejects 0"), 4)
+    assert list(keys.iterdir()) == [] and not (desk / "p.duckdb").exists()
+
+
+def test_accounts_are_joined_and_separated(here, desk):
+    (desk / "people.csv").write_text("account,person\n101,Kim\n102,Kim\n")
+    assert fine(here(desk, "identify ten.duckdb people.csv")).err == "accounts identified: 2.\n"
+    ask = "measure acknowledgement ten.duckdb --format json --set unit=post"
+    per = {p: json.loads(fine(here(desk, f"{ask} --set per={p}")).out) for p in ("account", "person")}
+    assert per["person"]["params"]["per"] == "person" and "1 person" in " ".join(per["person"]["notes"]) and "joined" not in " ".join(per["account"]["notes"])
+    assert fine(here(desk, "separate ten.duckdb 101")).err == "joins undone: 1.\n" and fine(here(desk, "separate ten.duckdb 101")).err == "joins undone: 0.\n"
+    (desk / "people.csv").write_text("account,person\n999,Kim\n")
+    for line in ("identify ten.duckdb people.csv", "identify ten.duckdb ten.csv", "separate ten.duckdb 999", "identify ten.duckdb .", "identify ten.duckdb /dev/null"): fine(here(desk, line), 2)
+
+
+def test_proposals_are_read_then_accepted_from_a_file(here, desk):
+    with Lab(desk / "ten.duckdb") as lab: lab.con.execute("insert into account (account_key, platform, handle, person_key) values ('x:1', 'x', 'kim', 'x:1'), ('slack:K', 'slack', 'Kim', 'slack:K')")
+    listed = fine(here(desk, "proposals ten.duckdb --format csv")).out
+    assert [(r["account_key"], r["other_key"]) for r in csv.DictReader(io.StringIO(listed))] == [("slack:K", "x:1")]
+    assert json.loads(fine(here(desk, "proposals ten.duckdb --format json")).out)["proposals"][0]["reason"] == "same handle" and "slack:K" in fine(here(desk, "proposals ten.duckdb")).out
+    (desk / "right.csv").write_text(listed)
+    assert fine(here(desk, "proposals ten.duckdb --accept right.csv")).err == "new joins: 1.\n" and "no rows" in fine(here(desk, "proposals ten.duckdb")).out
+    (desk / "right.csv").write_text("account_key,other_key\ntwcs:101,twcs:102\n")
+    for line in ("--accept right.csv", "--accept ten.csv", "--most 1", "--format html"): fine(here(desk, f"proposals ten.duckdb {line}"), 2)
+    assert "right.csv" in fine(here(desk, "proposals ten.duckdb --accept rigth.csv"), 4).err
+
+
+def test_forget_erases_and_says_what(here, desk, keys):
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: posts = lab.sql("select count(*) as n from post where author_key = 'twcs:101'")["n"][0]
+    before = (desk / "ten.duckdb").read_bytes()
+    assert "--yes" in fine(here(desk, "forget ten.duckdb 101"), 2).err and "near names" in fine(here(desk, "forget ten.duckdb 999 --yes"), 2).err and (desk / "ten.duckdb").read_bytes() == before
+    ran = fine(here(desk, "forget ten.duckdb 101 --yes --reason asked"))
+    [key] = keys.iterdir()
+    assert posts and f"posts {posts}," in ran.out and "accounts 1," in ran.out and str(key) in ran.err and "Backups" in ran.err
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from post where author_key = 'twcs:101'")["n"][0] == 0 and lab.sql("select reason from erasure")["reason"].to_list() == ["asked"]
+    again = fine(here(desk, "load ten.duckdb ten.csv --again"), 3)
+    assert f"{posts} of 10 records were rejected" in again.err and f"{posts} erased" in fine(here(desk, "rejects ten.duckdb")).out
+    assert mode(desk / "ten.duckdb") == 0o600 and names(desk) == {"ten.csv", "ten.duckdb"}
+
+
+def test_forget_takes_no_handle_that_several_have(here, desk):
+    with Lab(desk / "ten.duckdb") as lab: lab.con.execute("insert into account (account_key, platform, handle, person_key) values ('x:1', 'x', 'kim', 'x:1'), ('slack:K', 'slack', 'Kim', 'slack:K')")
+    assert "slack:K, x:1" in fine(here(desk, "forget ten.duckdb kim --yes"), 2).err
+    assert "accounts 1," in fine(here(desk, "forget ten.duckdb x:1 --yes")).out
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select account_key from account where lower(handle) = 'kim'")["account_key"].to_list() == ["slack:K"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130), ("\x03", 130)])
+def test_forget_asks_on_a_terminal(answer, code, desk):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*START, "forget", "ten.duckdb", "101"], cwd=desk, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
+                          preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0)) as process:
+        os.close(theirs)
+        asked = ""
+        while "[y/N]" not in asked: asked += process.stderr.read(1)
+        os.write(ours, (answer + "\n").encode())
+        out, err = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == code and "twcs:101" in asked and "Traceback" not in err
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert (lab.sql("select count(*) as n from account where account_key = 'twcs:101'")["n"][0] == 0) == (answer == "y")
+
+
+def test_forget_does_not_begin_without_room_for_a_second_copy(here, desk, monkeypatch):
+    before = (desk / "ten.duckdb").read_bytes()
+    monkeypatch.setattr("trustlab.cli.shutil.disk_usage", lambda folder: type("usage", (), {"free": len(before) - 1}))
+    assert "Writing the file anew may need 2 MB" in fine(here(desk, "forget ten.duckdb 101 --yes"), 6).err and (desk / "ten.duckdb").read_bytes() == before
+
+
+# ---- rejects
+
+
+def test_rejects_show_place_reason_and_text_that_cannot_act(here, desk):
     rows = b'11,105,True,soon,"@ElmBooks \x1b[2Jhello\nthere",,\n12,106,True,Mon Mar 18 12:00:00 +0000 2024,fine,,\n13,107,maybe,Mon Mar 18 12:00:00 +0000 2024,' + b"x" * 200 + b",,\n14,108,True,caf\xe9,,,\n"
     whole = (desk / "ten.csv").read_bytes()
     (desk / "bad.csv").write_bytes(whole + rows)
-    ran = fine(cli("load", "bad.duckdb", "bad.csv", cwd=desk), 3)
-    assert "11 stored, 3 rejected" in ran.out and "3 of 14 records could not be read" in ran.err
-    listed = fine(cli("rejects", "bad.duckdb", cwd=desk))
+    ran = fine(here(desk, "load bad.duckdb bad.csv"), 3)
+    assert "11 stored, 3 rejected" in ran.out and "3 of 14 records were rejected" in ran.err
+    bare, listed = (fine(here(desk, f"rejects bad.duckdb{raw}")) for raw in ("", " --raw"))
     line, at = whole.count(b"\n") + 1, len(whole)
-    assert f"bad.csv:line {line} (byte {at}): bad_time: " in listed.out and "\x1b" not in listed.out and r"\x1b[2Jhello\nthere" in listed.out
-    assert "\\xe9" in listed.out and "x" * 81 not in listed.out and listed.err == "" and "\n1 bad_inbound\n" in listed.out
-    said = json.loads(fine(cli("rejects", "bad.duckdb", "--json", cwd=desk)).out)
-    assert sum(said["counts"].values()) == len(said["rejects"]) == 3 and said["counts"]["bad_inbound"] == 1
-    assert said["rejects"][0].keys() == {"load_id", "file", "member", "record", "line", "byte_offset", "code", "field", "reason", "raw"}
-    assert [r["line"] for r in said["rejects"]] == [line, line + 3, line + 4] and all(len(r["raw"]) <= 4 * 80 for r in said["rejects"])
-    assert fine(cli("load", "bad.duckdb", "bad.csv", cwd=desk)).out.count("already loaded") == 1, "what was rejected once is not rejected again"
-    assert fine(cli("rejects", "ten.duckdb", cwd=desk)).out == "no record was rejected\n" and json.loads(cli("rejects", "ten.duckdb", "--json", cwd=desk).out) == {"counts": {}, "rejects": []}
+    assert f"bad.csv:line {line} (byte {at}): bad_time (created_at): " in listed.out and "\x1b" not in listed.out and r"\x1b[2Jhello\nthere" in listed.out
+    assert "\\xe9" in listed.out and "x" * 81 not in listed.out and listed.err == "" and listed.out.endswith("load 000001 (bad.csv): 3 rejected: 1 bad_inbound, 1 bad_time, 1 bad_utf8\n")
+    assert "hello" not in bare.out and "xxx" not in bare.out and f"bad.csv:line {line} (byte {at}): bad_time" in bare.out
+    said = json.loads(fine(here(desk, "rejects bad.duckdb --json")).out)
+    fields = ["load_id", "file", "member", "record", "line", "byte_offset", "code", "field", "reason"]
+    assert sum(said["counts"].values()) == len(said["rejects"]) == said["loads"][0]["rejected"] == 3 and said["counts"]["bad_inbound"] == 1
+    assert list(said["rejects"][0]) == fields and [r["line"] for r in said["rejects"]] == [line, line + 3, line + 4]
+    with_raw = json.loads(fine(here(desk, "rejects bad.duckdb --format json --raw")).out)["rejects"]
+    assert list(with_raw[0]) == [*fields, "raw"] and all(len(r["raw"]) <= 80 for r in with_raw)
+    table = list(csv.DictReader(io.StringIO(fine(here(desk, "rejects bad.duckdb --format csv")).out)))
+    assert list(table[0]) == fields and [r["line"] for r in table] == [str(r["line"]) for r in said["rejects"]]
+    assert fine(here(desk, "load bad.duckdb bad.csv")).out.count("already loaded") == 1, "what was rejected once is not rejected again"
+    assert fine(here(desk, "rejects ten.duckdb")).out == "no record was rejected\n" and json.loads(here(desk, "rejects ten.duckdb --json").out) == {"counts": {}, "loads": [], "rejects": []}
+    assert fine(here(desk, "rejects ten.duckdb --format csv")).out == ",".join(fields) + "\n"
+
+
+def test_rejects_are_tried_again(here, desk, monkeypatch):
+    (desk / "bad.csv").write_text(BAD)
+    fine(here(desk, "load bad.duckdb bad.csv"), 3)
+    assert "1 rejected" in fine(here(desk, "rejects bad.duckdb --replay"), 3).out and fine(here(desk, "rejects bad.duckdb")).out.count("bad_time") == 2
+    from trustlab.intake import READERS
+    from trustlab.sources import twcs
+    old = READERS["twcs"]
+    def mended(intake):
+        text = intake.bundle.path.read_text().replace("soon", "Mon Mar 04 12:00:00 +0000 2024")
+        (desk / "mended.csv").write_text(text)
+        from trustlab.bundles import bundles
+        [intake.bundle] = bundles(desk / "mended.csv")
+        intake.root = "mended.csv"
+        old.stage(intake)
+    monkeypatch.setitem(READERS, "twcs", type(old)(old.name, old.title, old.find, mended, old.sheet, old.options))
+    said = json.loads(fine(here(desk, "rejects bad.duckdb --replay --format json")).out)
+    assert (said["loads"][0]["stored"], said["loads"][0]["same"], said["loads"][0]["rejected"]) == (1, 1, 0) and fine(here(desk, "rejects bad.duckdb")).out == "no record was rejected\n"
+    assert fine(here(desk, "rejects bad.duckdb --replay")).out == "nothing to load\n"
+    for line in ("--replay --raw", "--replay --format csv", "--format xml"): fine(here(desk, f"rejects bad.duckdb {line}"), 2)
+
+
+def test_an_export_that_moved_cannot_be_tried_again(here, desk):
+    (desk / "bad.csv").write_text(BAD)
+    fine(here(desk, "load bad.duckdb bad.csv"), 3)
+    (desk / "bad.csv").unlink()
+    assert "bad.csv" in fine(here(desk, "rejects bad.duckdb --replay"), 3).err and "bad_time" in fine(here(desk, "rejects bad.duckdb")).out
+
+
+# ---- roles, check, sources
 
 
 def test_roles_are_declared(cli, desk):
@@ -173,8 +380,11 @@ def test_check_and_sources(here, ten):
     assert {"part": "holds", "what": "posts", "n": 10, "says": ""} in checks and checks[0].keys() == {"part", "what", "n", "says"}
     assert re.search(r"holds +posts +10", fine(here(ten, "check ten.duckdb")).out)
     known = json.loads(fine(here(ten, "sources --json")).out)["sources"]
-    assert {"twcs", "slack", "mastodon"} <= {row["source"] for row in known} and all(row["reads"] for row in known)
-    assert all(row["source"] in fine(here(ten, "sources")).out for row in known)
+    from trustlab.intake import READERS
+    assert [row["source"] for row in known] == sorted(READERS) and all(row["reads"] and row["answers"] and row["limits"] for row in known)
+    assert list(known[0]) == ["source", "reads", "understood", "ignored", "answers", "tested_on", "limits"]
+    shown = fine(here(ten, "sources")).out
+    assert all(f"{row['source']}: {row['reads']}\n" in shown and row["limits"] in shown and row["answers"] in shown for row in known)
 
 
 # ---- measure
@@ -285,7 +495,12 @@ def test_report_7_leaves_the_last_good_page(cli, desk):
 
 @pytest.mark.parametrize(("line", "says"), [
     ("lod ten.duckdb ten.csv", "No such command 'lod'"), ("load", "Missing argument 'STORE'"), ("load ten.duckdb", "Missing argument"), ("check ten.duckdb --quick", "--quick"),
-    ("load ten.duckdb ten.csv --source twitter", "source must be one of"), ("load ten.duckdb ten.csv --scope all", "scope must be one of"), ("load ten.duckdb ten.csv --exported-at soon", "exported_at must be a time"),
+    ("load ten.duckdb ten.csv --source twitter", "source must be one of"), ("load ten.duckdb ten.csv --scope all", "scope must be one of"), ("load ten.duckdb ten.csv --exported-at soon", "exported_at must be a"),
+    ("lod ten.duckdb ten.csv", "Did you mean 'load'? Try"), ("load ten.duckdb ten.csv --option encoding", "--option must look like"), ("load ten.duckdb ten.csv --option encodng=x", "encoding"), ("load new.duckdb ten.csv --option encoding=x --option encoding=y", "given once"),
+    ("load ten.duckdb ten.csv --max-rejects lots", "max_rejects must be"), ("load new.duckdb ten.csv --mapping none.toml", "none.toml"), ("load new.duckdb ten.csv --pseudonyms yes", "drop, scrub"), ("load md:x ten.csv", "STORE must be a file"),
+    ("check ten.duckdb --wait soon", "--wait"), ("check ten.duckdb --wait -1", "from 0 on"), ("check ten.duckdb --wait nan", "from 0 on"), ("check ten.duckdb --wait inf", "from 0 on"), ("check ten.duckdb --memory-limit much", "--memory-limit must be"), ("check ten.duckdb --memory-limit 0GB", "--memory-limit must be"),
+    ("inspect ten.csv --draft .", "--draft must name"), ("inspect ten.csv --draft /dev/null", "--draft must name"), ("inspect ten.csv --draft ten.csv", "there already"), ("measure acknowledgement ten.duckdb --out /dev/null", "--out must name"),
+    ("roles ten.duckdb .", "must be a CSV file"), ("check . ", "must be a file"), ("rejects ten.duckdb --format xml", "csv, json, table"), ("rejects ten.duckdb --replay --format csv", "json, table"), ("forget ten.duckdb", "Missing argument"),
     ("load new.duckdb ten.csv --brand ElmBook", "ElmBooks"), ("load nowhere/new.duckdb ten.csv", "no folder"), ("roles ten.duckdb ten.csv", "columns must be"),
     ("measure aknowledgement ten.duckdb", "measure must be one of acknowledgement"), ("measure acknowledgement ten.duckdb --set withn=1h", "within"), ("measure acknowledgement ten.duckdb --set by", "key=value"),
     ("measure acknowledgement ten.duckdb --set by=colour", "by must be one of"), ("measure acknowledgement ten.duckdb --set within=soon", "within must be"), ("measure acknowledgement ten.duckdb --brand ElmBook", "ElmBooks"),
@@ -332,7 +547,9 @@ def test_an_export_refused_after_another_says_so(cli, desk):
 
 def test_a_store_that_another_process_holds_is_5(desk):
     (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n")
-    lines = ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages"]
+    lines = ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages",
+             "forget ten.duckdb 101 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
+    lines = [f"{line} --wait 0.2" for line in lines]
     with subprocess.Popen([sys.executable, "-c", "from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         started = [subprocess.Popen([*START, *line.split()], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for line in lines]

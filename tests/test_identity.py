@@ -78,7 +78,7 @@ steps = st.lists(st.one_of(
     st.tuples(st.just("separate"), st.lists(st.sampled_from(KEYS), min_size=1, max_size=2))), min_size=1, max_size=8)
 
 
-@settings(max_examples=14, suppress_health_check=QUICK)
+@settings(max_examples=10, suppress_health_check=QUICK)
 @given(steps=steps)
 def test_any_joins_and_separations(steps):
     model = Model()
@@ -420,7 +420,7 @@ def filled(rows, key):
 def post(author, to=None, hour=1, acts=(), parent=None, quoted=None): return [("x:acme", None, None, None, 0, []), (author, to, parent, quoted, hour, list(acts))]
 
 
-@settings(max_examples=12, suppress_health_check=QUICK)
+@settings(max_examples=8, suppress_health_check=QUICK)
 @example(rows=post("x:c", "x:a", acts=[("mention", "x:c", "y:a")]))
 @example(rows=post("x:c", "x:a", parent=0, acts=[("mention", "x:c", "x:a"), ("mention", "x:c", "x:b"), ("mention", "x:c", "y:b"), ("like", "x:c", "x:a")]))
 @example(rows=post("x:c", acts=[("like", "x:a", "x:c"), ("like", "y:a", "x:c"), ("like", "x:b", "y:b"), ("mention", "x:a", "y:acme")]))

@@ -7,7 +7,7 @@ __all__ = ['CALLS', 'RUNS', 'UNIT_SOURCES', 'BY', 'UNIT_TIMES', 'PLACE', 'NEEDS'
            'unit_times', 'brands_of', 'answerable', 'acknowledgement', 'time_zone', 'coded', 'summary', 'flagged',
            'small', 'left_out', 'draw', 'worklist', 'answerable_quietly']
 
-# %% ../nbs/07_acknowledgement.ipynb #b547373c
+# %% ../nbs/07_acknowledgement.ipynb #e14ad9f7
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -21,6 +21,7 @@ from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .intervals import wilson
 from .store import Lab
+from .suppression import followed, people_in
 
 # %% ../nbs/07_acknowledgement.ipynb #b64f2c21
 CALLS = """
@@ -76,26 +77,27 @@ def group_columns(by: Sequence[str]) -> str:
                "week": "cast(date_trunc('week', timezone($tz, timezone('UTC', arrived_at))) as date) as week"}
     return "".join(f"{columns[b]}, " for b in by)
 
-# %% ../nbs/07_acknowledgement.ipynb #61d16d63
+# %% ../nbs/07_acknowledgement.ipynb #fbbf957b
 UNIT_TIMES = """
 {runs}
 , unit as (
-  select {key}, {min_brand}min(arrived_at) as arrived_at, min(answered_at) as answered_at, min(private_at) as private_at, max(ends_at) as ends_at,
+  select {key}, {others}min(arrived_at) as arrived_at, min(answered_at) as answered_at, min(private_at) as private_at, max(ends_at) as ends_at,
          min_by(platform, arrived_at) as platform, min_by(container_key, arrived_at) as container_key
   from {source} group by {key}
 )
 select {groups}unix_timestamp(least(coalesce(answered_at, ends_at), coalesce(private_at, ends_at), ends_at)) - unix_timestamp(arrived_at) as seconds,
-       case when answered_at <= ends_at and answered_at <= coalesce(private_at, answered_at) then 1 when private_at <= ends_at then 2 else 0 end as cause
-from unit{place}
+       case when answered_at <= ends_at and answered_at <= coalesce(private_at, answered_at) then 1 when private_at <= ends_at then 2 else 0 end as cause,
+       coalesce(joined_as, author_key) as person
+from unit left join (select account_key as joined_key, person_key as joined_as from same_person) s on joined_key = author_key{place}
 """
 PLACE = " left join (select container_key as place_key, min(container) as container from coverage group by container_key) place on place.place_key = container_key"
 
 def unit_times(lab: Lab, by: Sequence[str], unit: str, brand: list[str] | None, tz: str) -> pl.DataFrame:
-    "One row per unit: grouping columns, `seconds` watched, and how it ended (`cause`: 0 waits, 1 answered, 2 answered in private)"
+    "One row per unit: grouping columns, `seconds` watched, and how it ended (`cause`: 0 waits, 1 answered, 2 answered in private), and whose it is (`person`)"
     runs, source, key = UNIT_SOURCES[unit]
     parts = {"calls": calls(bool(brand))}
     query = UNIT_TIMES.format(runs=runs.format(**parts) or "with nothing as (select 1)", source=source.format(**parts), key=key, groups=group_columns(by),
-                              min_brand="" if "brand" in key else "min(brand) as brand, ", place=PLACE if "container" in by else "")
+                              others="".join(f"min({c}) as {c}, " for c in ("brand", "author_key") if c not in key), place=PLACE if "container" in by else "")
     params = ({"brand": brand} if brand else {}) | ({"tz": tz} if "week" in by else {})
     return lab.sql(query, **params)
 
@@ -130,7 +132,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #1911e4aa
+# %% ../nbs/07_acknowledgement.ipynb #36c37d14
 CARD = Card(
     "Acknowledgement", "ack_t = F(t), the cumulative incidence of a first answer; response_rate = acknowledged / n",
     "units answered by the brand or its staff, not earlier than the call, readable by all who could read the call; bots and reactions never answer",
@@ -157,15 +159,15 @@ def acknowledgement(lab: Lab, by: str | Sequence[str] = (), within: str | Sequen
         times = unit_times(lab, by, unit, brands, tz)
         notes += left_out(lab, brands) + persons_note(lab, per)
     keys, code = coded(times, by)
-    frame = summary(keys, code, times, spans).drop("all", strict=False)
+    frame, people = summary(keys, code, times, spans).drop("all", strict=False), people_in(code, times["person"], keys.height)
     params = {"by": list(by), "within": list(spans), "unit": unit, "brand": brands, "tz": tz, "per": per}
     if "week" in by: frame = flagged(lab, frame, tz)
     notes += small(frame)
     card = card_per(CARD, per)
-    if keys.height > 50: return Measure("acknowledgement", frame, card, draw, notes, params)
-    curve = survival.curve(code, times["seconds"], times["cause"])
+    if keys.height > 50: return Measure("acknowledgement", frame, card, draw, notes, params, people=people)
+    curve = followed(survival.curve(code, times["seconds"], times["cause"]), code, times["person"], times["seconds"])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
-    return Measure("acknowledgement", frame, card, draw, notes, params, detail)
+    return Measure("acknowledgement", frame, card, draw, notes, params, detail, people)
 
 # %% ../nbs/07_acknowledgement.ipynb #6fdaef96
 def time_zone(lab: Lab, tz: str) -> str:
@@ -209,7 +211,7 @@ def small(frame: pl.DataFrame) -> list[str]:
     warnings.warn(note, SmallSample, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #138d988f
+# %% ../nbs/07_acknowledgement.ipynb #7091f386
 REASONS = {"answer_outside_export": "calls whose recorded answer lies outside the export", "by_staff": "posts by staff", "by_brand": "posts by brands",
            "by_partner": "posts by partners", "by_bot": "posts by bots", "author_unknown": "posts of deleted or unknown authors", "undated": "posts without a date",
            "internal": "internal notes", "share": "shared posts", "reply_cycle": "posts in a reply cycle", "one_side_only": "posts of one-sided exports"}
@@ -218,11 +220,13 @@ def left_out(lab: Lab, brands: list[str] | None) -> list[str]:
     "One note per reason for which posts to the brands were left out, and one for replies dated before their call"
     only = " and list_contains($brand, i.brand)" if brands else ""
     params = {"brand": brands} if brands else {}
-    rows = lab.sql(f"select why_not, count(*) as n from inbound_now i where not eligible{only} group by why_not order by n desc, why_not", **params).rows()
+    rows = lab.sql(f"""
+        select why_not, count(*) as n, count(distinct coalesce(s.person_key, i.author_key)) as people from inbound_now i left join same_person s on s.account_key = i.author_key
+        where not eligible{only} group by why_not order by n desc, why_not""", **params).rows()
     early = lab.sql(f"""
         with looked as (select * from inbound_now i where eligible and reply = 'look'{only})
         select count(*) from brand_reply r join looked i on r.reply_to_key = i.post_key and r.brand = i.brand where r.replied_at < i.arrived_at""", **params).row(0)[0]
-    notes = [f"left out: {n:,} {REASONS.get(why, why)}" for why, n in rows]
+    notes: list[str] = [Note(f"left out: {n:,} {REASONS.get(why, why)}", 0 if why in ("by_brand", "by_bot") else people or None) for why, n, people in rows]
     return notes + ([f"left out: {early:,} replies dated before the call they answer"] if early else [])
 
 # %% ../nbs/07_acknowledgement.ipynb #be0f9952

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOURNEYS', 'EXPOSED', 'CARD', 'journeys', 'conversion', 'at_each', 'few_events', 'draw']
 
-# %% ../nbs/09_advocacy.ipynb #ee1ab88f
+# %% ../nbs/09_advocacy.ipynb #0c9f5355
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +17,9 @@ from .acknowledgement import answerable, brands_of, calls, coded, small
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .store import Lab
+from .suppression import followed, people_in
 
-# %% ../nbs/09_advocacy.ipynb #ed5547b9
+# %% ../nbs/09_advocacy.ipynb #dbcde5b1
 JOURNEYS = """
 with answered as ({calls}),
 exposed as (
@@ -36,8 +37,9 @@ journey as (
   group by e.brand, e.author_key, e.platform, e.exposed_at, e.ends_at
 )
 select brand, platform, unix_timestamp(least(coalesce(converted_at, ends_at), ends_at)) - unix_timestamp(exposed_at) as seconds,
-       case when converted_at <= ends_at then 1 else 0 end as cause, case when before_at is not null then 1 else 0 end as before
-from journey
+       case when converted_at <= ends_at then 1 else 0 end as cause, case when before_at is not null then 1 else 0 end as before,
+       coalesce(joined_as, author_key) as person
+from journey left join (select account_key as joined_key, person_key as joined_as from same_person) s on joined_key = author_key
 """
 
 EXPOSED = {
@@ -50,10 +52,10 @@ EXPOSED = {
 }
 
 def journeys(lab: Lab, brand: list[str] | None, per: str = "account") -> pl.DataFrame:
-    "One row per acknowledged person and brand: brand, platform, `seconds` watched since the first answer, `cause` (1: recommended it), `before` (1: had done so already)"
+    "One row per acknowledged person and brand: brand, platform, `seconds` watched since the first answer, `cause` (1: recommended it), `before` (1: had done so already), `person`"
     return lab.sql(JOURNEYS.format(calls=calls(bool(brand)), acts=signals.acts_query(), **EXPOSED[per]), **({"brand": brand} if brand else {}))
 
-# %% ../nbs/09_advocacy.ipynb #06a939ae
+# %% ../nbs/09_advocacy.ipynb #88141f8d
 CARD = Card(
     "Conversion to advocacy (descriptive)", "conversion_t = F(t), the cumulative incidence of a first recommendation after the first answer",
     "people who recommend the brand after it first answered them (rule recommends-1: a recommendation in the first person, in English, not denied)",
@@ -76,16 +78,16 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "How many of the acknowledged recommend the brand")
         rows = journeys(lab, brands, per)
-    early, rows = rows.filter(pl.col("before") == 1).height, rows.filter(pl.col("before") == 0)
+    early, rows = rows.filter(pl.col("before") == 1), rows.filter(pl.col("before") == 0)
     if rows.is_empty(): raise NotIdentifiable("Conversion cannot be answered: nobody in this store was acknowledged by a brand, so there is no first answer to count from.")
     keys, code = coded(rows, by)
     frame = keys.with_columns(arm=pl.lit(exposure), **at_each(rows, code, keys.height, spans)).drop("all", strict=False)
-    notes += [f"left out: {early:,} people who had recommended the brand before its first answer"] * bool(early)
+    notes += [Note(f"left out: {early.height:,} people who had recommended the brand before its first answer", early["person"].n_unique())] * bool(early.height)
     notes += [*few_events(frame), *small(frame), *persons_note(lab, per)]
-    curve = survival.curve(code, rows["seconds"], rows["cause"])
+    curve = followed(survival.curve(code, rows["seconds"], rows["cause"]), code, rows["person"], rows["seconds"])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
     params = {"exposure": exposure, "outcome": outcome, "horizon": list(spans), "by": list(by), "brand": brands, "per": per}
-    return Measure("conversion", frame, card_per(CARD, per), draw, notes, params, detail)
+    return Measure("conversion", frame, card_per(CARD, per), draw, notes, params, detail, people_in(code, rows["person"], keys.height))
 
 # %% ../nbs/09_advocacy.ipynb #d27259e4
 def at_each(rows: pl.DataFrame, code: np.ndarray, size: int, spans: dict[str, float]) -> dict[str, pl.Series]:

@@ -146,8 +146,8 @@ def told(row: dict[str, Any], value: str, low: str, high: str) -> str:
     interval = f" ({said(value, row[low])} to {said(value, row[high])})" if row[low] is not None and row[high] is not None else ""
     return f"{said(value, row[value])}{interval}" + (f", n = {row['n']:,}" if row.get("n") is not None else "")
 
-# %% ../nbs/05c_charts.ipynb #90046fb5
-CURVE = ("seconds", "estimate", "low", "high", "at_risk")
+# %% ../nbs/05c_charts.ipynb #3d0982f5
+CURVE = ("seconds", "estimate", "low", "high", "at_risk", "people")
 
 def rgba(color: str, alpha: float) -> str:
     "A hex colour made transparent"
@@ -188,11 +188,11 @@ def incidence(curve: pl.DataFrame, by: Sequence[str] = (), title: str = "Answere
     figure.update_layout(showlegend=bool(by))
     return finish(figure, title, facts(unit, total if n is None else n, window, note), 300 + 22 * len(figure.data) // 3)
 
-# %% ../nbs/05c_charts.ipynb #69227a1f
+# %% ../nbs/05c_charts.ipynb #678cecdc
 def rates(frame: pl.DataFrame, value: str, by: Sequence[str], title: str = "", unit: str = "units", n: int | None = None, window: str = "the whole export", most: int = 30) -> "go.Figure":
     """A dot with its interval for each row of `frame`, highest first; the interval is read from `{value}_low` and `{value}_high`.
 
-    The label carries the row's `n`. At most the `most` largest groups are drawn; a row without an estimate says so."""
+    The label carries the row's `n`. At most the `most` largest groups are drawn; a row without an estimate says so, in the words of a column `hidden` if there is one."""
     import plotly.graph_objects as go
     frame = tidy(frame, by, value)
     if not frame.height: return empty(title or value, f"There are no {unit} here.")
@@ -206,11 +206,11 @@ def rates(frame: pl.DataFrame, value: str, by: Sequence[str], title: str = "", u
     figure.update_xaxes(**axis).update_yaxes(visible=False, range=[frame.height - 0.4, -0.9])
     return finish(figure, title or value, facts(unit, total, window, note), 70 + 44 * frame.height).update_layout(margin_l=28)
 
-# %% ../nbs/05c_charts.ipynb #3abe580e
+# %% ../nbs/05c_charts.ipynb #63346772
 def caption(row: dict[str, Any], value: str, by: Sequence[str]) -> str:
-    "What stands above a dot: the group, its n, and that there is no estimate when there is none"
+    "What stands above a dot: the group, its n, and, when there is no estimate, that or what the column `hidden` says"
     count = f" (n={row['n']:,})" if row.get("n") is not None else ""
-    return name_of(row, by) + count + (": no estimate" if row[value] is None else "")
+    return name_of(row, by) + count + (f": {label(row.get('hidden') or 'no estimate')}" if row[value] is None else "")
 
 # %% ../nbs/05c_charts.ipynb #b2d51fa4
 def dots(frame: pl.DataFrame, value: str, low: str, high: str, by: Sequence[str]) -> dict[str, Any]:

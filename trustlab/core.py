@@ -6,7 +6,7 @@
 __all__ = ['UNITS', 'SHARES', 'TrustlabError', 'UnknownSource', 'InvalidExport', 'UnsafeArchive', 'InvalidParameter',
            'NotIdentifiable', 'StoreLocked', 'StoreDamaged', 'StoreVersion', 'ReportFailed', 'TrustlabWarning',
            'PartialExport', 'SmallSample', 'ScopeWarning', 'near', 'choose', 'seconds', 'spoken', 'horizons', 'groups',
-           'clean', 'cell', 'table_html', 'Stream', 'frame_of', 'Card', 'Measure', 'plain', 'to_dict', 'words']
+           'clean', 'cell', 'table_html', 'Stream', 'frame_of', 'Card', 'Note', 'Measure', 'plain', 'to_dict', 'words']
 
 # %% ../nbs/00_core.ipynb #82d1650f
 import difflib, html, json, re, warnings
@@ -102,11 +102,14 @@ def cell(column: str, value: Any) -> str:
 
 SHARES = r"^(ack|conversion|naive)_\d|_rate|_reciprocity|^share"
 
-# %% ../nbs/00_core.ipynb #09782728
-def table_html(frame: pl.DataFrame, rows: int = 50) -> str:
-    "A frame as an escaped HTML table of at most `rows` rows, with a line that says how many more there are"
+# %% ../nbs/00_core.ipynb #a5684c2e
+def table_html(frame: pl.DataFrame, rows: int = 50, hidden: Sequence[str] = ()) -> str:
+    """A frame as an escaped HTML table of at most `rows` rows, with a line that says how many more there are.
+
+    `hidden` may have a text for each row, which then stands in place of its missing values."""
     head = "".join(f"<th>{clean(c)}</th>" for c in frame.columns)
-    body = "".join("<tr>" + "".join(f"<td>{cell(c, v)}</td>" for c, v in row.items()) + "</tr>" for row in frame.head(rows).iter_rows(named=True))
+    said = lambda i, c, v: clean(hidden[i]) if v is None and i < len(hidden) and hidden[i] else cell(c, v)
+    body = "".join("<tr>" + "".join(f"<td>{said(i, c, v)}</td>" for c, v in row.items()) + "</tr>" for i, row in enumerate(frame.head(rows).iter_rows(named=True)))
     more = f"<p>{frame.height - rows:,} more rows</p>" if frame.height > rows else "" if frame.height else "<p>no rows</p>"
     return f'<div class="trustlab-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'
 
@@ -138,7 +141,16 @@ class Card:
         rows = "".join(f"<dt>{k}</dt><dd>{html.escape(v)}</dd>" for k, v in self.to_dict().items() if k != "name")
         return f'<details class="trustlab-card" open><summary>{html.escape(self.name)}: definition</summary><dl>{rows}</dl></details>'
 
-# %% ../nbs/00_core.ipynb #1f1e9b21
+# %% ../nbs/00_core.ipynb #9e82ec77
+class Note(str):
+    "A note on a number; `people` is how many people its count is about (None: not known, 0: nobody but brands and bots)"
+    people: int | None = None
+    def __new__(cls, text: str, people: int | None = None) -> "Note":
+        note = super().__new__(cls, text)
+        note.people = people
+        return note
+
+# %% ../nbs/00_core.ipynb #d28b5f7a
 @dataclass
 class Measure:
     "A result: `frame` (one row per group), `card` (its definition), `notes` (what was left out, and how many), and its chart"
@@ -149,10 +161,19 @@ class Measure:
     notes: list[str] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
     detail: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
+    people: list[int] = field(default_factory=list, repr=False)
+    hidden: list[str] = field(default_factory=list, repr=False)
 
     def figure(self) -> Any:
         "A new `plotly.graph_objects.Figure` of this result"
-        return self.draw(self)
+        if not any(self.hidden): return self.draw(self)
+        from trustlab.suppression import drawn
+        return drawn(self)
+
+    def suppressed(self, k: int = 5, totals: bool = True) -> "Measure":
+        "This measure without the numbers of groups of fewer than `k` people; `totals`: their totals are known elsewhere, so that no hidden number may follow from one"
+        from trustlab.suppression import suppressed
+        return suppressed(self, k, totals)
 
     def __repr__(self) -> str:
         return "\n".join([self.card.name, str(self.frame), *("note: " + n for n in self.notes)])
@@ -172,11 +193,11 @@ def to_dict(self: Measure) -> dict[str, Any]:
 
 Measure.to_dict = to_dict
 
-# %% ../nbs/00_core.ipynb #c84b069a
+# %% ../nbs/00_core.ipynb #bdb68438
 def words(self: Measure) -> str:
     "The table, the notes and the card as HTML, without the chart"
     notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
-    return f'<div class="trustlab"><h4>{html.escape(self.card.name)}</h4>{table_html(self.frame)}<ul>{notes}</ul>{self.card._repr_html_()}</div>'
+    return f'<div class="trustlab"><h4>{html.escape(self.card.name)}</h4>{table_html(self.frame, hidden=self.hidden)}<ul>{notes}</ul>{self.card._repr_html_()}</div>'
 
 def _repr_html_(self: Measure) -> str:
     return words(self) + self.figure().to_html(full_html=False, include_plotlyjs=True)

@@ -144,7 +144,7 @@ def read(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[st
 MESSAGES = {"bad_utf8": "not UTF-8", "bad_quotes": "a quote does not close, or stands inside a field", "too_long": "longer than 16 MiB",
             "wrong_number_of_columns": "more or fewer columns than the header"}
 
-# %% ../nbs/02a_delimited.ipynb #126c1a8a
+# %% ../nbs/02a_delimited.ipynb #acedd3a1
 DELIMITERS = (",", ";", "\t", "|")
 
 def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[str], path: Path, stand_in: str, delimiter: str = ",") -> bool:
@@ -153,7 +153,7 @@ def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list
     columns = ", ".join(f"{quoted(n)}: 'VARCHAR'" for n in names)
     back = ", ".join(f"replace({quoted(n)}, chr({ord(stand_in)}), chr(13)) as {quoted(n)}" for n in names) if stand_in else "*"
     rows = f"""(select {back} from read_csv(?, auto_detect=false, header=true, delim='{delimiter}', quote='"', escape='"', strict_mode=true,
-        store_rejects=true, max_line_size=16777216, columns={{{columns}}}))"""
+        store_rejects=true, max_line_size=16777216, buffer_size=33554432, columns={{{columns}}}))"""
     con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
     con.execute(f"create or replace temp table {quoted(table)} as {select.format(rows=rows)}", [str(path)])
     refused = con.execute("select count(*) from reject_errors").fetchall()[0][0]

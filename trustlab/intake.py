@@ -156,7 +156,7 @@ def closing(text: str) -> int:
         if not depth: return token.end()
     return 0
 
-# %% ../nbs/02f_intake.ipynb #356c017b
+# %% ../nbs/02f_intake.ipynb #767e7cad
 def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> None:
     "Stages JSON records, given as (member, record, byte offset, text, whole), as `s_raw(member, record, byte_offset, doc)`; unreadable ones are rejected"
     lines, bad = self.temp / "records.txt", []
@@ -171,7 +171,7 @@ def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> No
 
 RAW_COLUMNS = {"member": "VARCHAR", "record": "BIGINT", "byte_offset": "BIGINT", "doc": "VARCHAR"}
 RAW = f"create temp table if not exists s_raw ({', '.join(' '.join(c) for c in RAW_COLUMNS.items())})"
-AS_TEXT = r"auto_detect=false, header=false, delim=E'\x1f', quote='', escape='', comment='', strict_mode=false, max_line_size=17000000"
+AS_TEXT = r"auto_detect=false, header=false, delim=E'\x1f', quote='', escape='', comment='', strict_mode=false, max_line_size=17000000, buffer_size=34000000"
 Intake.records = records
 
 # %% ../nbs/02f_intake.ipynb #d384f6dc

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TAGS', 'PLOTLY', 'MIMES', 'STYLE', 'DRAW', 'PAGE', 'shorn', 'permitted', 'scrubbed', 'tamed', 'parted', 'policy',
-           'island', 'body_of', 'render', 'publish']
+           'island', 'body_of', 'render', 'private', 'publish']
 
-# %% ../nbs/12a_page.ipynb #aadecff7
+# %% ../nbs/12a_page.ipynb #98fad18b
 import base64, copy, hashlib, html, json, os, re, secrets, string, tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,14 @@ def render(nb: Any, title: str, footer: Sequence[str] = ()) -> str:
     data = f'<script type="application/json" id="trustlab-figures">{island(figures)}</script>\n' if figures else ""
     return PAGE.substitute(title=html.escape(title), style=STYLE, body=body, footer="\n".join(f"<p>{html.escape(line)}</p>" for line in footer), policy=policy(scripts),
                            scripts=data + "\n".join(f"<script>{script}</script>" for script in scripts))
+
+# %% ../nbs/12a_page.ipynb #bf612138
+@contextmanager
+def private() -> Iterator[None]:
+    "Inside the block, what this process and those it starts create is for their owner alone"
+    before = os.umask(0o077)
+    try: yield
+    finally: os.umask(before)
 
 # %% ../nbs/12a_page.ipynb #fe97e21a
 def publish(path: Path, text: str) -> Path:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['shelf', 'locate', 'inside', 'parameters', 'literal', 'tagged', 'is_json', 'validated', 'injected', 'manager',
            'execute', 'reason', 'released', 'snapshot', 'reading', 'fingerprint', 'canonical', 'previous', 'record',
-           'report', 'refuse', 'kept', 'title_of', 'version']
+           'report', 'refuse', 'log_of', 'kept', 'title_of', 'version']
 
-# %% ../nbs/13_report.ipynb #92aefbfd
+# %% ../nbs/13_report.ipynb #6e048a56
 import ast, copy, hashlib, json, keyword, math, os, re, shutil, subprocess, sys, tempfile, uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from typing import Any
 
 from .brief import headlines
 from .core import InvalidParameter, ReportFailed, TrustlabError, choose, plain
-from .page import publish, render, shorn
+from .page import private, publish, render, shorn
 from .store import Lab
 
 # %% ../nbs/13_report.ipynb #ff540936
@@ -193,14 +193,15 @@ def record(lab: Lab, report: str, params: Mapping[str, Any], mark: str, started:
     with lab.transaction() as con:
         con.execute("insert into run (run_id, report, params, store_fingerprint, started_at, finished_at, status, figures) values (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-# %% ../nbs/13_report.ipynb #8a279e8f
+# %% ../nbs/13_report.ipynb #48c4cfd0
+@private()
 def report(lab: Lab | str | Path, notebook: str | Path = "weekly", out: str | Path = ".", *, timeout: float = 600, progress: Callable[[int, int], None] | None = None, **params: Any) -> Path:
     """Runs a report notebook against a store and writes `out/NAME.html`; returns its path.
 
     `lab` is a `Lab` or the path of a store; `notebook` a report's name or the path of a notebook; `params` are set in its `parameters` cell.
     `timeout` is in seconds for each cell; `progress(done, total)` is called after each. The run and its headline figures are kept in the store
     (unless the lab was opened for reading only). Raises `InvalidParameter` before anything runs, and `ReportFailed`: then the page of the
-    last good run stays, and `out/NAME.log` has the traceback."""
+    last good run stays, and `out/NAME.log` has the traceback. Files and the folder, if it is made, are readable by their owner only."""
     import nbformat
     name, source = locate(notebook)
     nb = nbformat.read(source, as_version=4)
@@ -212,21 +213,27 @@ def report(lab: Lab | str | Path, notebook: str | Path = "weekly", out: str | Pa
     keep = lambda status, figures=(): kept(lab, name, values, mark, started, status, figures)
     try:
         with released(lab) as path: ran = execute(injected(nb, values | {"store": path}), timeout, progress)
+        publish(page, render(ran, title_of(nb, name), [f"{name}: made {started:%Y-%m-%d %H:%M} UTC by trustlab {version()}, with {canonical(values)}, from store {mark}."]))
     except TrustlabError: raise
     except Exception as error:
         refuse(error, params)
-        publish(log, str(error))
+        logged = log_of(log, error)
         keep("failed")
-        raise ReportFailed(f"{name}: {reason(error).rstrip('.')}. The page of the last good run, if any, was left as it was; {log.name} beside it has the details.") from None
-    publish(page, render(ran, title_of(nb, name), [f"{name}: made {started:%Y-%m-%d %H:%M} UTC by trustlab {version()}, with {canonical(values)}, from store {mark}."]))
+        raise ReportFailed(f"{name}: {reason(error).rstrip('.')}. The page of the last good run, if any, was left as it was{logged}.") from None
     keep("ok", headlines(ran))
     return page
 
-# %% ../nbs/13_report.ipynb #39595e9b
+# %% ../nbs/13_report.ipynb #e5f25562
 def refuse(error: Exception, params: Mapping[str, Any]) -> None:
     "Raises `InvalidParameter` when a cell failed because a measure refused one of the parameters given"
     text = str(getattr(error, "evalue", ""))
     if getattr(error, "ename", "") == "InvalidParameter" and text.split(" ")[0] in params: raise InvalidParameter(shorn(text)) from None
+
+def log_of(log: Path, error: Exception) -> str:
+    "Writes the whole story to the log, and says so; nothing when the disk has no room for it"
+    try: publish(log, str(error))
+    except OSError: return ""
+    return f"; {log.name} beside it has the details"
 
 def kept(lab: Lab | str | Path, *row: Any) -> None:
     "Records a run in the store, unless the lab was opened for reading only"

@@ -14,8 +14,8 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #afc868b3
-SCHEMA_VERSION = "1"
+# %% ../nbs/01_schema.ipynb #3c52f438
+SCHEMA_VERSION = "2"
 
 TABLES = {
     "load": """load_id varchar, source varchar, platform varchar, path varchar, member varchar, sha256 varchar, bytes bigint, scope varchar,
@@ -36,7 +36,8 @@ TABLES = {
     "signal": "post_key varchar, act varchar, score double, basis varchar, model varchar",
     "reject": """load_id varchar, member varchar, record bigint, line bigint, byte_offset bigint, code varchar, field varchar, message varchar,
         raw blob, replayed_at timestamp""",
-    "erasure": "subject_hmac varchar, erased_at timestamp, reason varchar",
+    "erasure": "subject_hmac varchar, kind varchar, erased_at timestamp, reason varchar",
+    "aggregate": "period date, brand varchar, metric varchar, n bigint, numerator bigint, denominator bigint, kept_at timestamp",
     "run": """run_id varchar, report varchar, params varchar, store_fingerprint varchar, started_at timestamp, finished_at timestamp, status varchar,
         figures varchar""",
     "meta": "key varchar, value varchar",

@@ -251,7 +251,7 @@ def people(intake: Intake, what: str) -> None:
     if owners and handle: intake.stage("account", OWNER, me=owners[0], handle=handle[1])
     if made and not intake.exported_at: intake.exported_at = intake.con.execute(f"select {iso('x')} from (select ?::varchar as x)", [made[1]]).fetchall()[0][0]
 
-# %% ../../nbs/sources/03h_bluesky.ipynb #f206aa8c
+# %% ../../nbs/sources/03h_bluesky.ipynb #8e9cef58
 def tell(intake: Intake, what: str) -> None:
     "Sets the end of a stream, and notes what is hidden, deleted, taken back, off in time, or not mapped"
     if what == "stream" and not intake.exported_at: intake.exported_at = intake.con.execute("select max(seen_at) from s_pointer").fetchall()[0][0]
@@ -273,10 +273,10 @@ def tell(intake: Intake, what: str) -> None:
     if cars: intake.notes.append(f"repositories (CAR) are not read, passed over: {near('', cars)}.")
     if rest: intake.notes.append(f"{sum(n for _, n in rest):,} events were not mapped: {near('', [clean(w) for w, _ in rest])}.")
 
-SHEET = Sheet(understood="threads (getPostThread), Jetstream v1 and v2, listRecords: posts, replies, quotes, mentions, shares, likes, follows, deletions, hidden posts, counts",
-              ignored="profiles, blocks, lists, labels, gates, images; account and sync events are counted",
-              answers="who answers whom, how soon; likes and shares with their people (stream); a list of records is one side only",
-              tested_on="tests/exports/bluesky; shared bluesky-indigo (capture_atprotocom.json)",
-              limits="times are the writers' clocks; no CAR repository, no raw firehose (CBOR); a file without any post or share is refused; "
-                     "the observation of a thread ends with its newest post unless exported_at= is given")
+SHEET = Sheet(
+    understood="Threads (getPostThread), Jetstream v1 and v2, listRecords: posts, replies, quotes, mentions, shares, likes, follows, deletions, hidden posts, counts",
+    ignored="Profiles, blocks, lists, labels, gates, images; account and sync events are counted",
+    answers="Both sides of a thread or of the stream: who answers whom and how soon, reciprocity, likes and shares with their people; declare the brand. Records of one account (listRecords) are own side",
+    tested_on="tests/exports/bluesky; bluesky-indigo",
+    limits="Times are the writers' clocks. No CAR repository, no raw firehose (CBOR). A file without any post or share is refused. What is seen of a thread ends with its newest post unless exported_at= is given.")
 register(Reader("bluesky", "Bluesky (a thread as JSON, Jetstream events as NDJSON, or listRecords)", find, stage, SHEET))

@@ -235,7 +235,7 @@ def stage(intake: Intake) -> None:
     intake.stage("interaction", f"{ACTS} union all {PARENT_TIME}")
     intake.stage("post_count", UNLISTED, observed=intake.exported_at)
 
-# %% ../../nbs/sources/03k_discord.ipynb #585d69f9
+# %% ../../nbs/sources/03k_discord.ipynb #586fc934
 def tell_unnamed(intake: Intake) -> None:
     "Notes the kinds of messages that are numbers this page does not know"
     unnamed = f"_code is null and regexp_matches(_type, '^\\d+$') and _type not in {NAMED}"
@@ -258,8 +258,8 @@ def describe(intake: Intake, table: pl.DataFrame) -> None:
                             for _, guild, c, name, *_ in table.unique("channel", keep="last", maintain_order=True).rows()})
 
 register(Reader("discord", "Discord channels by DiscordChatExporter (JSON, one file a channel)", find, stage, Sheet(
-    "channels, threads, direct messages; replies, forwards, mentions, reactions, edits, bots; the declared count; parts of one channel",
-    "attachments, embeds, stickers, colours, pins, role names, avatars",
-    "acknowledgement, reciprocity and advocacy in a server; replies, threads, and turns in direct messages",
-    "tests/exports/discord; chat-analytics-fixtures",
-    "An answer written without the reply function, outside of threads and direct messages, is not seen as one. Reactions have no time. Deleted messages are absent.")));
+    understood="Channels, threads, direct messages; replies, forwards, mentions, reactions, edits, bots; the declared count; parts of one channel",
+    ignored="Attachments, embeds, stickers, colours, pins, role names, avatars",
+    answers="Both sides: who is answered and how soon, by replies, threads, and turns in direct messages; reciprocity, advocacy; declare the brand's people",
+    tested_on="tests/exports/discord; chat-analytics-fixtures",
+    limits="An answer written without the reply function, outside of threads and direct messages, is not seen as one. Reactions have no time. Deleted messages are absent.")));

@@ -243,7 +243,7 @@ def told_labels(intake: Intake) -> None:
     lost = [clean(label) for text, in intake.con.execute("select distinct _unknown from s_record where _code = 'unknown_label'").fetchall() for label in text.split(", ")]
     if lost: intake.notes.append(f"field names in a language that is not known yet: {near('', lost)}; add them to trustlab.sources.facebook.LABELS and load again.")
 
-# %% ../../nbs/sources/03q_facebook.ipynb #e4161721
+# %% ../../nbs/sources/03q_facebook.ipynb #402b3dc3
 ACTS = """select _act as kind, author_key as actor_key, _about as post_key, case when _act = 'follow' then _followed else reply_to_account end as target_key, _value as value,
   created_at as occurred_at, 'epoch' as occurred_basis from s_record where _act is not null and author_key is not null"""
 
@@ -272,11 +272,11 @@ def stage(intake: Intake) -> None:
     if not intake.owner_key: intake.notes.append("the download does not say whose it is; its posts have no author.")
 
 register(Reader("facebook", "Facebook download, own posts and comments (JSON: comments_v2, your_posts….json)", find, stage, Sheet(
-    understood="posts, comments, posts and comments in groups, reactions, follows and page likes, with their time; whom a comment answers, from its title sentence (en; nl, de, fr, es, pt, it untested); broken letters are repaired",
-    ignored="friends, profile, adverts, search history, locations, events, notifications, media files, everything else in the download",
-    answers="how much, when and to whom (by name) the account wrote and reacted; nothing about being answered",
-    tested_on="tests/exports/facebook; no real own-side JSON was at hand, shapes are from published readers and documentation",
-    limits="names are not ids, and posts have none: keys are hashes. Audience unknown. A comment's target is a name from a sentence, never its post. Edits make a new post. A part of a split export knows only its own files.")))
+    understood="Posts, comments, posts and comments in groups, reactions, follows and page likes, with their time; whom a comment answers, from its title sentence (en; nl, de, fr, es, pt, it untested); broken letters are repaired",
+    ignored="Friends, profile, adverts, search history, locations, events, notifications, media files, everything else in the download",
+    answers="Own side: how much, when and to whom (by name) the account wrote and reacted; not who was left without an answer",
+    tested_on="tests/exports/facebook",
+    limits="No real own-side JSON was at hand: shapes are from published readers. Names are not ids, and posts have none: keys are hashes. Audience unknown. A comment's target is a name from a sentence, never its post. Edits make a new post.")))
 
 # %% ../../nbs/sources/03q_facebook.ipynb #9bad2582
 BOX = r"(?i)(.*/)?(inbox|archived_threads|filtered_threads|message_requests|e2ee_cutover)/[^/]+/message_\d+\.json"
@@ -392,7 +392,7 @@ select distinct $who || name as account_key, $app as platform, name as handle, n
 from (select unnest(people) as name from read_parquet($threads) union select substr(author_key, length($who) + 1) from s_record) where name <> '' and name not in $gone
 """
 
-# %% ../../nbs/sources/03q_facebook.ipynb #6e06c543
+# %% ../../nbs/sources/03q_facebook.ipynb #143bb9dc
 def stage_threads(intake: Intake, app: str, who: str) -> None:
     "Stages the threads below the root: their messages, people and reactions; `who` stands before a name in an account's key"
     files, table = threads(intake)
@@ -414,8 +414,8 @@ def find_messages(bundle: Bundle) -> list[str]: return [root for root, app in fi
 def stage_messages(intake: Intake) -> None: stage_threads(intake, "facebook", "facebook:")
 
 register(Reader("facebook-messages", "Facebook and Messenger threads (JSON: messages/inbox/<thread>/message_1.json, or encrypted ones)", find_messages, stage_messages, Sheet(
-    understood="messages of both sides in all boxes, encrypted threads, reactions, calls and joinings (as service), messages taken back (text dropped); between two people, what a message answers (by order)",
-    ignored="photos, stickers, files, audio, whether a thread is still open, IP addresses (dropped), HTML pages",
-    answers="private acknowledgement and reciprocity in threads of two; who reacted to what",
-    tested_on="tests/exports/facebook; messenger-msgvault, chat-analytics-fixtures, transcribed",
-    limits="names are not ids. In groups nobody is addressed. Reactions are undated in most downloads. An encrypted thread is known by its file's name, which another download may change. Notes such as 'Liked a message' are told apart in en, nl, de only.")))
+    understood="Messages of both sides in all boxes, encrypted threads, reactions, calls and joinings (as service), messages taken back (text dropped); between two people, what a message answers (by order)",
+    ignored="Photos, stickers, files, audio, whether a thread is still open, IP addresses (dropped), HTML pages",
+    answers="Both sides of a thread of two: who is answered in private and how soon, reciprocity; who reacted to what; declare the brand",
+    tested_on="tests/exports/facebook; messenger-msgvault, chat-analytics-fixtures, transcribed/messenger",
+    limits="Names are not ids. In groups nobody is addressed. Reactions are undated in most downloads. An encrypted thread is known by its file's name, which another download may change. Notes such as 'Liked a message' are told apart in en, nl, de only.")))

@@ -189,7 +189,7 @@ def tell(intake: Intake) -> None:
     keys = {k for k, in con.execute("select distinct unnest(json_keys(doc)) from s_raw where json_type(doc) = 'OBJECT'").fetchall()} - KNOWN
     if keys: notes.append(f"keys not understood: {near('', sorted(map(clean, keys)))}.")
 
-# %% ../../nbs/sources/03g_github.ipynb #eb1c521e
+# %% ../../nbs/sources/03g_github.ipynb #64f0f250
 def stage(intake: Intake) -> None:
     "Stages issues, pull requests, their comments and reviews, with people, sides and counts of reactions"
     con = intake.con
@@ -212,8 +212,8 @@ def stage(intake: Intake) -> None:
     for table in ("github_entry", "github_said", "github_user", "github_owner", "github_short", "desk_side"): con.execute(f"drop table if exists {quoted(table)}")
 
 register(Reader("github", "GitHub (issues and comments of the REST API; GH Archive events)", find, stage, Sheet(
-    understood="Issues, pull requests, their comments, remarks on code and reviews, from lists, search results, one object a file or JSON Lines; GH Archive events of these five kinds.",
-    ignored="Labels, milestones, closings, assignments, commits; who reacted (only the number is kept); events of other kinds (counted in a note).",
-    answers="How often and how soon an issue by an outsider is answered by the owner's people (owner, members, collaborators); bots stand apart.",
+    understood="Issues, pull requests, their comments, remarks on code and reviews, from lists, search results, one object a file or JSON Lines; GH Archive events of these five kinds",
+    ignored="Labels, milestones, closings, assignments, commits; who reacted (only the number is kept); events of other kinds (counted in a note)",
+    answers="Both sides: how often and how soon an issue by an outsider is answered by the owner's people, reciprocity; the export says who the brand is (owner, members, collaborators). Bots stand apart",
     tested_on="tests/exports/github; github-api-dogsheep, perceval-fixtures/github",
     limits="Order decides who answers whom; of two outsiders before one later answer, the later is answered. Roles are as of the export, and hold in all repositories: load one owner a store. Private repositories look public.")))

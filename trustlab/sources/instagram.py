@@ -147,7 +147,7 @@ from (select author_key, post_key, created_at, 'instagram:' || rtrim(lower(unnes
 where author_key is not null and target <> author_key
 """
 
-# %% ../../nbs/sources/03r_instagram.ipynb #d06114ea
+# %% ../../nbs/sources/03r_instagram.ipynb #1ca84521
 def stage(intake: Intake) -> None:
     "Stages what one account posted and commented on Instagram, its likes, followers and whom it follows"
     files = parts(intake)
@@ -167,19 +167,19 @@ def stage(intake: Intake) -> None:
     if not intake.owner_key: intake.notes.append("the download does not say whose it is (personal_information.json); its posts have no author, and its likes and follows no actor, so they are left out.")
 
 register(Reader("instagram", "Instagram download, own posts and comments (JSON: post_comments_1.json, posts_1.json, liked_posts.json)", find, stage, Sheet(
-    understood="posts, reels, stories, comments with the medium's owner, likes, followers and following, with their time, in both generations; field names in en and nl (de, fr, es, pt, it untested); broken letters are repaired",
-    ignored="adverts, searches, saved posts, polls, logins, devices, contacts, media files, everything else in the download",
-    answers="how much, when and to whom the account posted, commented and liked; who follows it since when; nothing about being answered",
-    tested_on="tests/exports/instagram; no real own-side JSON was at hand, shapes are from published readers",
-    limits="posts have no ids: keys are hashes, an edit makes a new post. Which post a comment stands under is unknown, only whose. Usernames can change. A liked comment's text is missing in newer files. Audience unknown.")))
+    understood="Posts, reels, stories, comments with the medium's owner, likes, followers and following, with their time, in both generations; field names in en and nl (de, fr, es, pt, it untested); broken letters are repaired",
+    ignored="Adverts, searches, saved posts, polls, logins, devices, contacts, media files, everything else in the download",
+    answers="Own side: how much, when and to whom the account posted, commented and liked, who follows it since when; not who was left without an answer",
+    tested_on="tests/exports/instagram",
+    limits="No real own-side JSON was at hand: shapes are from published readers. Posts have no ids: keys are hashes, an edit makes a new post. Whose post a comment stands under is known, not which. Usernames can change. Audience unknown.")))
 
-# %% ../../nbs/sources/03r_instagram.ipynb #98dd4620
+# %% ../../nbs/sources/03r_instagram.ipynb #f30c1567
 def find_messages(bundle: Bundle) -> list[str]: return [root for root, app in find_threads(bundle).items() if app == "instagram"]
 def stage_messages(intake: Intake) -> None: stage_threads(intake, "instagram", "instagram:name:")
 
 register(Reader("instagram-messages", "Instagram message threads (JSON: messages/inbox/<thread>/message_1.json)", find_messages, stage_messages, Sheet(
-    understood="messages of both sides in all boxes, reactions, calls (as service), messages taken back; between two people, what a message answers (by order)",
-    ignored="photos, voice messages, shared posts beyond their text and link, whether a thread is still open",
-    answers="private acknowledgement and reciprocity in threads of two; who reacted to what",
-    tested_on="tests/exports/instagram; the layout is Facebook's, see facebook-messages",
-    limits="people are known by the name they show, not by username, so they are not joined with comments. In groups nobody is addressed. Threads that lie alone cannot be told from Facebook's but by the download's name.")))
+    understood="Messages of both sides in all boxes, reactions, calls (as service), messages taken back; between two people, what a message answers (by order)",
+    ignored="Photos, voice messages, shared posts beyond their text and link, whether a thread is still open",
+    answers="Both sides of a thread of two: who is answered in private and how soon, reciprocity; who reacted to what; declare the brand",
+    tested_on="tests/exports/instagram",
+    limits="No real download was at hand; the layout is Facebook's. People are known by the name they show, so they are not joined with comments. In groups nobody is addressed. Threads that lie alone are told from Facebook's by the download's name only.")))

@@ -182,7 +182,7 @@ def tell(intake: Intake) -> None:
     keys = {k for k, in intake.con.execute("select distinct unnest(json_keys(doc)) from s_raw").fetchall()} - KNOWN
     if keys: intake.notes.append(f"keys of parts not understood: {near('', sorted(map(clean, keys)))}.")
 
-# %% ../../nbs/sources/03f_intercom.ipynb #55ee49a9
+# %% ../../nbs/sources/03f_intercom.ipynb #0dfd6c22
 def stage(intake: Intake) -> None:
     "Stages the source and the parts of all conversations, in order, with contacts, admins and bots"
     names, con = data_files(intake), intake.con
@@ -205,8 +205,8 @@ def stage(intake: Intake) -> None:
     for table in ("intercom_entry", "intercom_said", "intercom_short", "desk_side", "desk_row"): con.execute(f"drop table if exists {quoted(table)}")
 
 register(Reader("intercom", "Intercom (conversations with their parts: API answers, JSON Lines, tables)", find, stage, Sheet(
-    understood="Conversations with source and parts, from pages, arrays, JSON Lines, one object a file, notifications; the tables conversation, part, contact, admin; names of contacts and admins.",
-    ignored="Ratings, statistics (business hours taken off), tags, assignees, attachments, custom attributes; e-mail addresses and phone numbers. Parts without a message are kept as service posts.",
-    answers="How often and how soon a contact's message is answered by an admin; what bots said stands beside it and is no answer.",
+    understood="Conversations with source and parts, from pages, arrays, JSON Lines, one object a file, notifications; the tables conversation, part, contact, admin; names of contacts and admins",
+    ignored="Ratings, statistics (business hours taken off), tags, assignees, attachments, custom attributes; e-mail addresses and phone numbers. Parts without a message are kept as service posts",
+    answers="Both sides: how often and how soon a contact's message is answered by an admin, reciprocity; the export says who the brand is. What bots said stands beside it and is no answer",
     tested_on="tests/exports/intercom; intercom-fivetran",
     limits="Order decides who answers whom. At most 500 parts a conversation: what is open in a cut one does not count. The brand is the workspace's id, else 'intercom'. Twitter's texts are gone.")))

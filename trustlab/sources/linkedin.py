@@ -187,7 +187,7 @@ union all
 select 'parent_time', null, post_key, null, reply_to_key, {made("reply_to_key")}, 'id' from s_record where _act is null and {made("reply_to_key")} between timestamp '2003-01-01' and created_at
 """
 
-# %% ../../nbs/sources/03s_linkedin.ipynb #022e2015
+# %% ../../nbs/sources/03s_linkedin.ipynb #ddad14e3
 def stage(intake: Intake) -> None:
     "Stages what one member posted and commented on LinkedIn, their reactions and connections"
     intake.platform, intake.scope, intake.constants = "linkedin", "own", {"platform": "linkedin"}
@@ -207,10 +207,10 @@ def stage(intake: Intake) -> None:
 
 register(Reader("linkedin", "LinkedIn data export, own posts and comments (zip of CSV: Shares.csv, Comments.csv, Reactions.csv)", find, stage, Sheet(
     understood="Shares, Comments, Reactions (with time), Connections (name, address, day), whose download it is; links to the post commented on, and when that post was made (from its id)",
-    ignored="e-mail addresses, company and position, articles, searches, adverts, learning, endorsements, recommendations, jobs, invitations (but for the owner's address)",
-    answers="how much and when the member wrote; how soon after a post they commented; nothing about being answered",
+    ignored="E-mail addresses, company and position, articles, searches, adverts, learning, endorsements, recommendations, jobs, invitations (but for the owner's address)",
+    answers="Own side: how much and when the member wrote, how soon after a post they commented; not who was left without an answer",
     tested_on="tests/exports/linkedin; transcribed/linkedin",
-    limits="dates without a zone are taken as UTC. Whose post was commented on is unknown unless it is the member's own. One post can have several ids (share, activity). Comments have no ids: keys are hashes. A company page's posts are not in it.")))
+    limits="Dates without a zone are taken as UTC. Whose post was commented on is unknown unless it is the member's own. One post can have several ids (share, activity). Comments have no ids: keys are hashes. A company page's posts are not in it.")))
 
 # %% ../../nbs/sources/03s_linkedin.ipynb #f4ed82c4
 SAID = f"""
@@ -242,7 +242,7 @@ from ({in_turns('message')})
 """
 FAULTS = MESSAGES | {"missing_conversation_id": ("CONVERSATION ID", "no conversation id"), "missing_date": ("DATE", "no date")}
 
-# %% ../../nbs/sources/03s_linkedin.ipynb #6588bac4
+# %% ../../nbs/sources/03s_linkedin.ipynb #4f2a8341
 def stage_messages(intake: Intake) -> None:
     "Stages the messages of both sides and the people in them"
     intake.platform, intake.scope, intake.constants = "linkedin", "both", {"platform": "linkedin"}
@@ -258,8 +258,8 @@ def stage_messages(intake: Intake) -> None:
         case when contains(author_key, ':company/') then 'organization' else 'person' end as kind, nullif(min(_url), '') as url from s_record where author_key is not null group by author_key""")
 
 register(Reader("linkedin-messages", "LinkedIn messages (messages.csv with CONVERSATION ID)", find_messages, stage_messages, Sheet(
-    understood="messages of both sides by conversation, people by profile address or name, drafts (as service); between two people, what a message answers (by order)",
-    ignored="attachments, folders, whether a conversation is archived",
-    answers="private acknowledgement and reciprocity in conversations of two",
+    understood="Messages of both sides by conversation, people by profile address or name, drafts (as service); between two people, what a message answers (by order)",
+    ignored="Attachments, folders, whether a conversation is archived",
+    answers="Both sides of a conversation of two: who is answered in private and how soon, reciprocity; declare the brand",
     tested_on="tests/exports/linkedin; transcribed/linkedin",
-    limits="messages have no ids: keys are hashes, so two alike in one second count as one. In conversations of more than two nobody is addressed. Older files give no address for recipients: a namesake can be mistaken.")))
+    limits="Messages have no ids: keys are hashes, so two alike in one second count as one. In conversations of more than two nobody is addressed. Older files give no address for recipients: a namesake can be mistaken.")))

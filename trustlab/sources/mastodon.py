@@ -176,7 +176,7 @@ from uri u left join named n on n.account_key = u.account_key
 where u.account_key is not null and u.account_key <> $me group by u.account_key
 """
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #ed6be4de
+# %% ../../nbs/sources/03c_mastodon.ipynb #80effca6
 def stage(intake: Intake) -> None:
     "Stages one archive: its activities, its owner, and what it did to others"
     me, outbox, texts = owner(intake), intake.root + "outbox.json", []
@@ -205,8 +205,8 @@ def tell_others(intake: Intake) -> None:
     if others: intake.notes.append(f"passed over, not understood: {near('', others)}.")
 
 register(Reader("mastodon", "Mastodon archive (outbox.json with actor.json)", find, stage, Sheet(
-    understood="posts, replies, polls, shares, mentions, quotes, edits, visibility, language, threads, likes given, counts of likes and shares received, the time of an answered post where its number holds it",
-    ignored="media, bookmarks, poll options, custom emoji, keys of the actor; of the actor only id, names and type are taken",
-    answers="one side: how a brand writes, whom it answers, how soon where the parent's number holds its time; not who was left without an answer",
-    tested_on="tests/exports/mastodon; mastodon-fossilizer",
-    limits="nothing that others wrote is in it; likes have no time; whose post was answered is known from the URI or the mentions alone; outbox.json without actor.json is not read")))
+    understood="Posts, replies, polls, shares, mentions, quotes, edits, visibility, language, threads, likes given, counts of likes and shares received, the time of an answered post where its number holds it",
+    ignored="Media, bookmarks, poll options, custom emoji, keys of the actor; of the actor only id, names and type are taken",
+    answers="Own side: what a brand writes, whom it answers, how soon where the parent's number holds its time; not who was left without an answer",
+    tested_on="tests/exports/mastodon, data/town; mastodon-fossilizer",
+    limits="Nothing that others wrote is in it. Likes have no time. Whose post was answered is known from the URI or the mentions alone. An outbox.json without actor.json is not read.")))

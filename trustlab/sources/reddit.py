@@ -97,7 +97,7 @@ select post_key, 'score' as kind, _score as n, _seen as observed_at from s_recor
 union all select post_key, 'comment', _comments, _seen from s_record where _comments is not null
 """
 
-# %% ../../nbs/sources/03i_reddit.ipynb #ada410ec
+# %% ../../nbs/sources/03i_reddit.ipynb #6aefece6
 def stage(intake: Intake) -> None:
     "Stages comments and submissions, their people, crossposts, mentions, marks and scores"
     folder = intake.root.rpartition("/")[0]
@@ -116,12 +116,12 @@ def stage(intake: Intake) -> None:
     intake.stage("post_count", NUMBERS)
     tell(intake)
 
-SHEET = Sheet(understood="comments and submissions: authors, replies, threads, edits, crossposts (share), u/names, scores, counts of comments, moderator marks, later deletions",
-              ignored="awards, flairs, votes by whom, media, moderation queues, author_fullname (the name is the key)",
-              answers="who answers whom and how soon; whether a brand's account answers those who reply to it or name it",
-              tested_on="tests/exports/reddit; shared reddit-thread",
-              limits="NDJSON of Pushshift or Arctic Shift only (no API listings, no personal CSV); a subreddit's file sees that place alone, and a thread's file is taken for its "
-                     "subreddit's; text removed before the dump is gone; scores are as of the dump")
+SHEET = Sheet(
+    understood="Comments and submissions: authors, replies, threads, edits, crossposts (share), u/names, scores, counts of comments, moderator marks, later deletions",
+    ignored="Awards, flairs, votes by whom, media, moderation queues, author_fullname (the name is the key)",
+    answers="Both sides: who answers whom and how soon, reciprocity; declare the brand. A file whose lines are all by one person, in ten threads or more, is own side",
+    tested_on="tests/exports/reddit; reddit-thread",
+    limits="NDJSON of Pushshift or Arctic Shift alone, no API listings. A subreddit's file sees that place alone, and a thread's file is taken for its subreddit's. Text removed before the dump is gone. Scores are as of the dump.")
 register(Reader("reddit", "Reddit comments and submissions (RC_/RS_ NDJSON of Pushshift or Arctic Shift, also .zst)", find, stage, SHEET))
 
 # %% ../../nbs/sources/03i_reddit.ipynb #e0001fc3

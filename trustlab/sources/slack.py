@@ -159,7 +159,7 @@ from (select 'slack:' || json_extract_string(doc, '$.bot_id') as account_key,
 where account_key is not null order by account_key, handle
 """
 
-# %% ../../nbs/sources/03b_slack.ipynb #d3d56889
+# %% ../../nbs/sources/03b_slack.ipynb #65afef5b
 def stage(intake: Intake) -> None:
     "Stages the messages of a workspace, its members and bots, mentions and reactions, and the channels it watched"
     names, rooms = days(intake.bundle, intake.root) + list(dumps(intake.bundle, intake.root)), places(intake)
@@ -179,11 +179,11 @@ def stage(intake: Intake) -> None:
     tell_others(intake, names)
 
 register(Reader("slack", "Slack export (users.json, channels.json, <channel>/YYYY-MM-DD.json), or Slackdump's dumps (C….json)", find, stage, Sheet(
-    understood="messages, threads, edits, bots, deleted messages, reactions with their users and counts, mentions, members, public and private channels, direct messages; exports of Slack and Slackdump, and Slackdump's dumps",
-    ignored="files, blocks, canvases, huddles, pins, integration logs; the pages of Slack's API, which do not name their channel",
-    answers="both sides: who was answered in a thread and how soon, reciprocity between members; the brand's people must be declared",
-    tested_on="tests/exports/slack; slack-export-viewer, transcribed/slack",
-    limits="a thread's replies answer its first message, whom they mean inside is not known; a standard export has public channels alone; a dump without users.json has ids for handles; reactions are undated")))
+    understood="Messages, threads, edits, bots, deleted messages, reactions with their users and counts, mentions, members, public and private channels, direct messages; exports of Slack and Slackdump, and Slackdump's dumps",
+    ignored="Files, blocks, canvases, huddles, pins, integration logs; pages of Slack's API, which do not name their channel",
+    answers="Both sides: who was answered in a thread and how soon, reciprocity between members; declare the brand's people",
+    tested_on="tests/exports/slack, tests/exports/slackdump, data/town; slack-export-viewer",
+    limits="A thread's replies answer its first message; whom they mean inside is not known. A standard export has public channels alone. A dump without users.json has ids for handles. Reactions are undated.")))
 
 # %% ../../nbs/sources/03b_slack.ipynb #831ab76c
 PASSED = r"(users(-\w+)?|org_users|integration_logs|canvases|file_conversations|huddle_transcripts|lists|workflows|channels|groups|dms|mpims)\.json|(.*/)?(__uploads|attachments|avatars|__avatars|__MACOSX)/.*|(.*/)?\.[^/]+"

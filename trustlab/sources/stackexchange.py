@@ -183,7 +183,7 @@ SCORES = f"""
 select post_key, kind, n from (select post_key, unnest({list(COUNTED.values())}) as kind, unnest(_numbers) as n from s_record) where n is not null
 """
 
-# %% ../../nbs/sources/03j_stackexchange.ipynb #da197867
+# %% ../../nbs/sources/03j_stackexchange.ipynb #66e5c0fc
 def stage(intake: Intake) -> None:
     "Stages one site: questions, answers and comments, the people, what was accepted, who was named, and the counts"
     if intake.root.lower().endswith(".7z"): raise InvalidExport(f"{intake.bundle.path}: a 7z archive, which cannot be read from here; unpack it (7z x …) and load the folder.")
@@ -214,11 +214,12 @@ def acts(intake: Intake, names: dict[str, str], mark: str) -> None:
     lost = intake.count("select count(*) from s_strange where name <> '' and post_key not in (select post_key from s_interaction where kind = 'mention')")
     if lost: intake.notes.append(f"{lost:,} comments name somebody (@name) who wrote nothing under that post, or themselves; no mention was made of it.")
 
-SHEET = Sheet(understood="questions, answers, comments, wiki texts, people, acceptances (dated by Votes.xml), @names in comments, scores and counts",
-              ignored="badges, edit history, links between posts, tags, voters, what people say about themselves",
-              answers="whether and how soon questions are answered, by whom; who returns answers and comments; which answer was accepted",
-              tested_on="tests/exports/stackexchange; shared stackexchange-history-meta",
-              limits="unpack the 7z first; one <row/> a line in double quotes; acceptance is dated to the day; names are not unique; deleted posts are not in the dump")
+SHEET = Sheet(
+    understood="Questions, answers, comments, wiki texts, people, acceptances (dated by Votes.xml), @names in comments, scores and counts",
+    ignored="Badges, edit history, links between posts, tags, voters, what people say about themselves",
+    answers="Both sides: whether and how soon questions are answered, by whom; reciprocity of answers and comments; which answer was accepted; declare the brand's people",
+    tested_on="tests/exports/stackexchange; stackexchange-history-meta",
+    limits="Unpack the 7z first. One <row/> a line, in double quotes. Acceptance is dated to the day. Names are not unique. Deleted posts are not in the dump.")
 register(Reader("stackexchange", "Stack Exchange data dump (Posts.xml, Comments.xml, Users.xml, Votes.xml)", find, stage, SHEET))
 
 # %% ../../nbs/sources/03j_stackexchange.ipynb #076328cc

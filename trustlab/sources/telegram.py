@@ -196,7 +196,7 @@ def stage(intake: Intake) -> None:
     intake.stage("post_count", UNLISTED)
     tell(intake, table)
 
-# %% ../../nbs/sources/03l_telegram.ipynb #2b931b7a
+# %% ../../nbs/sources/03l_telegram.ipynb #d696c85c
 def answer(intake: Intake) -> None:
     "Gives the staged records their reply links; a private chat in which the other person alone speaks has no addressee while nobody says who the owner is"
     owner = owner_of(intake)
@@ -216,10 +216,9 @@ def tell(intake: Intake, chats: pl.DataFrame) -> None:
     if odd: intake.notes.append(f"messages of types not known ({', '.join(clean(t) for t, in odd[:6])}) are kept as notices, not as posts.")
 
 register(Reader("telegram", "Telegram Desktop export (result.json of a chat or an account)", find, stage, Sheet(
-    "chats of all types, current and left; replies, forwards, members named, reactions with their dates, edits, services; old and new forms of ids and times",
-    "media, polls, contacts, sessions, stories, profile data; @names in texts (the export does not say whose they are)",
-    "acknowledgement, reciprocity and advocacy in groups; turns in private chats",
-    "tests/exports/telegram; chat-analytics-fixtures, transcribed",
-    "Times before 2021 are local: give zone=. No user names. In a group, an answer written without the reply function is not seen as one. "
-    "Topics of a forum are one chat. In groups that are not supergroups ids differ between members' exports."),
+    understood="Chats of all types, current and left; replies, forwards, members named, reactions with their dates, edits, services; old and new forms of ids and times",
+    ignored="Media, polls, contacts, sessions, stories, profile data; @names in texts (the export does not say whose they are)",
+    answers="Both sides: who is answered and how soon, by replies in groups and turns in private chats; reciprocity, advocacy; declare the brand's people",
+    tested_on="tests/exports/telegram; chat-analytics-fixtures, transcribed/telegram",
+    limits="Times before 2021 are local: give zone=. No user names. In a group, an answer written without the reply function is not seen as one. Topics of a forum are one chat. In groups that are not supergroups ids differ between members' exports."),
     options=("zone", "owner")));

@@ -6,12 +6,12 @@
 __all__ = ['COLUMNS', 'HANDLE', 'SELECT', 'COLUMN_LIST', 'MESSAGES', 'SPELLED', 'find', 'stage', 'impossible', 'name_brands',
            'respell', 'stage_people', 'stage_pointers', 'scope']
 
-# %% ../../nbs/sources/03a_twcs.ipynb #630e23d8
+# %% ../../nbs/sources/03a_twcs.ipynb #4825a8b7
 from .. import delimited
 from ..core import *
 from ..bundles import Bundle
 from ..schema import quoted
-from ..load import Intake, Reader, register
+from ..load import Intake, Reader, Sheet, register
 
 # %% ../../nbs/sources/03a_twcs.ipynb #aa0ed6fc
 COLUMNS = ("tweet_id", "author_id", "inbound", "created_at", "text", "response_tweet_id", "in_response_to_tweet_id")
@@ -99,8 +99,8 @@ def name_brands(intake: Intake) -> None:
           and (l.to_key is null or l.to_key not in (select 'twcs:' || handle from s_voice))
           and s._id not in (select r._parent from s_record r where not r._inbound and r._parent is not null)""")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #4ea6af20
-SPELLED = {"account": ("account_key", "person_key"), "role": ("account_key",), "post": ("reply_to_account",), "interaction": ("actor_key", "target_key")}
+# %% ../../nbs/sources/03a_twcs.ipynb #aac7ff7f
+SPELLED = {"account": ("account_key", "person_key"), "identity": ("account_key", "other_key"), "role": ("account_key",), "post": ("reply_to_account",), "interaction": ("actor_key", "target_key")}
 
 def respell(intake: Intake) -> None:
     "Gives accounts that earlier files only called the spelling of the brand's own posts"
@@ -136,7 +136,7 @@ def stage_pointers(intake: Intake) -> None:
         and _id in (select _id from s_pointer)""")
     if regrouped: intake.notes.append(f"{regrouped:,} answer lists look regrouped by Excel (1,55,157 for 155,157); which answers they name is not certain.")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #f7388b14
+# %% ../../nbs/sources/03a_twcs.ipynb #2612356d
 def scope(intake: Intake) -> str:
     "`answered` when no first tweet lacks a recorded answer; `own` when no brand speaks and most rows point outside; else `both`"
     rows, brands, roots, silent = intake.con.execute("""
@@ -147,4 +147,9 @@ def scope(intake: Intake) -> str:
     if not brands and lost > rows / 2: return "own"
     return "answered" if brands and roots and not silent else "both"
 
-register(Reader("twcs", "Customer Support on Twitter CSV (tweet_id, author_id, inbound, …)", find, stage))
+register(Reader("twcs", "Customer Support on Twitter CSV (tweet_id, author_id, inbound, …)", find, stage, Sheet(
+    understood="Posts with author, time, text and the post they answer; firms (who writes what is not inbound, or is called and stays silent); mentions; answers that lie outside of the file; ids written as 10.0; what Excel did to a file",
+    ignored="Columns beside the seven; likes and shares, which the form does not have",
+    answers="Both sides: who is answered and how soon, reciprocity, advocacy; the export says who the brand is. A file that kept answered conversations alone has scope answered, a file of customers alone is own side",
+    tested_on="data/expected, data/town; twcs-first-rows-pandas, twcs-sample, twcs-spotify-requests, twcs-excel-mangled, twcs-excel-million-rows",
+    limits="Customers are numbers, so they are not joined with other sources. Whom the first post of a thread calls is taken from the first handle in its text. The published collection kept answered conversations alone.")))

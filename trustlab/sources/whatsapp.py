@@ -171,7 +171,7 @@ def stage(intake: Intake) -> None:
     if not zone: intake.notes.append("its times are those of a phone whose zone it does not tell, and were taken as UTC; give zone= as an option (such as Europe/Amsterdam). "
                                      "Spans between messages are right but for changes of the clock.")
 
-# %% ../../nbs/sources/03m_whatsapp.ipynb #0f0a3978
+# %% ../../nbs/sources/03m_whatsapp.ipynb #a45a0a39
 def is_pair(intake: Intake, name: str, owner: str | None) -> bool:
     "Whether it is a chat of two people: it bears the name of one of the two who write, or of the only one; notes a lone voice that nobody is known to hear"
     people = [n for (n,) in intake.con.execute("select distinct _name from s_called where _name is not null limit 3").fetchall()]
@@ -181,10 +181,9 @@ def is_pair(intake: Intake, name: str, owner: str | None) -> bool:
     return len(people) == 2 or bool(owner)
 
 register(Reader("whatsapp", "WhatsApp chat (WhatsApp Chat with X.txt, _chat.txt; loose or zipped)", find, stage, Sheet(
-    "dates in four orders, with AM/PM or not, with seconds or not; names, numbers, notices, media and deleted messages, texts of several lines",
-    "the media; who joined or left (kept as notices)",
-    "turns in chats of two: acknowledgement and reciprocity; for groups only who wrote how much",
-    "tests/exports/whatsapp; chat-analytics-fixtures, whatsapp-whatstk",
-    "No links: a group's answers are not identifiable. Zone and ambiguous dates must be given. An edited message in a later export is a new one. "
-    "Notices and media are known in few languages. AM/PM in Latin letters only. A cut file looks whole."),
+    understood="Dates in four orders, with AM/PM or not, with seconds or not; names, numbers, notices, media and deleted messages, texts of several lines",
+    ignored="The media; who joined or left (kept as notices)",
+    answers="Both sides of a chat of two: who is answered and how soon, by turns, reciprocity; declare the brand's people. In groups only who wrote how much",
+    tested_on="tests/exports/whatsapp; chat-analytics-fixtures, whatsapp-whatstk",
+    limits="No links: a group's answers are not identifiable. Zone and ambiguous dates must be given. An edited message in a later export is a new one. Notices and media are known in few languages. AM/PM in Latin letters only. A cut file looks whole."),
     options=("date_order", "zone", "chat", "owner")));

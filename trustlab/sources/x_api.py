@@ -9,13 +9,10 @@ __all__ = ['MARKS', 'EVENT', 'COLUMNS', 'TABLE', 'REFERENCES', 'METRICS', 'READ'
            'whole', 'parsed', 'gone', 'rows', 'place_rows', 'is_person', 'batches', 'take_apart', 'put_together',
            'refers', 'either', 'stage_people', 'scope', 'tell', 'stage']
 
-# %% ../../nbs/sources/03p_x_api.ipynb #e89672bd
+# %% ../../nbs/sources/03p_x_api.ipynb #812add80
 import itertools, json, re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
-
-import duckdb
-import polars as pl
 
 from .. import delimited
 from ..bundles import Bundle
@@ -95,7 +92,7 @@ def whole(column: str) -> str: return whole_id(cell(column))
 def parsed(column: str) -> str: return f"case when json_valid({cell(column)}) then {cell(column)}::json end"
 def gone(column: str) -> str: return f"case when {cell(column)} is not null and {whole(column)} is null then to_json(try_cast({cell(column)} as double)) end"
 
-# %% ../../nbs/sources/03p_x_api.ipynb #ddeeede4
+# %% ../../nbs/sources/03p_x_api.ipynb #1ea24733
 ROUNDED = f"""(select coalesce(count(*) > 1 and bool_and(regexp_full_match({whole("id")}, '\\d{{15}}0+')), false) from s_sheet where length({whole("id")}) > 15)"""
 ENCODED = "(select coalesce(bool_and(json_valid(text) and starts_with(text, '\"')), false) from s_sheet where text <> '')"
 
@@ -112,19 +109,21 @@ select $name as member, row_number() over (order by rowid) as record, null::bigi
   'entities', json_object('mentions', list_transform(coalesce(json_extract({parsed("entities.mentions")}, '$[*]'), []),
       lambda m: case when json_type(m) = 'VARCHAR' then json_object('username', ltrim(m ->> '$', '@')) else m end)),
   'public_metrics', json_object({", ".join(f"'{m}', {whole('public_metrics.' + m)}" for m in METRICS.values())}),
-  'author', json_object('id', {whole("author_id")}, 'username', {cell("author.username")}, 'name', {cell("author.name")}, 'url', {cell("author.url")}, 'protected', lower({cell("author.protected")}) = 'true'),
+  'author', json_object('id', {whole("author_id")}, 'username', {cell("author.username")}, 'name', {cell("author.name")},
+    'url', {cell("author.url")}, 'protected', lower({cell("author.protected")}) = 'true'),
   '__twarc', json_object('retrieved_at', {cell("__twarc.retrieved_at")}))::varchar as doc
 from s_sheet
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #81042f11
+# %% ../../nbs/sources/03p_x_api.ipynb #5f987454
 def rows(intake: Intake, opens: Callable[[], BinaryIO], plain: bool) -> int:
     "Stages the rows of a table as JSON records; returns how many columns the table has"
     names = delimited.header(intake.bundle.head(intake.root, 1 << 16))
     delimited.bind(names, COLUMNS, f"{intake.bundle.path}:{clean(intake.root)}")
     known = [plain_name(n) if n in READ and names.index(n) == i else f"other_{i}" for i, n in enumerate(names)]
     lacking = "".join(f', null::varchar as "{plain_name(n)}"' for n in READ if n not in names)
-    bad = delimited.read(intake.con, "s_sheet", f"select {', '.join(plain_name(n) for n in READ if n in names)}{lacking} from {{rows}}", known, opens, intake.bundle.path if plain else None, intake.temp)
+    select = f"select {', '.join(plain_name(n) for n in READ if n in names)}{lacking} from {{rows}}"
+    bad = delimited.read(intake.con, "s_sheet", select, known, opens, intake.bundle.path if plain else None, intake.temp)
     intake.reject([b | {"member": intake.root} for b in bad])
     intake.con.execute(f"create temp table s_raw as {ROW}", {"name": intake.root})
     intake.con.execute("drop table s_sheet")
@@ -134,12 +133,15 @@ def place_rows(intake: Intake, opens: Callable[[], BinaryIO], width: int) -> Non
     "Completes the rejects of a table with their line, byte offset and bytes"
     wanted = {record: {"at": record} for record, in intake.con.execute("select record from s_reject where line is null").fetchall()}
     for row in delimited.locate(opens, width, wanted) if wanted else []:
-        intake.con.execute("update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw where record = $at and line is null", row | {"raw": row["raw"][:65536]})
+        intake.con.execute("""update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw
+            where record = $at and line is null""", row | {"raw": row["raw"][:65536]})
 
-# %% ../../nbs/sources/03p_x_api.ipynb #da0b5224
+# %% ../../nbs/sources/03p_x_api.ipynb #2450fe58
 RESULTS = """case when json_type(doc, '$.data') = 'ARRAY' then json_extract(doc, '$.data[*]') when json_type(doc, '$.data') = 'OBJECT' then [json_extract(doc, '$.data')]
-    when json_type(doc, '$.statuses') = 'ARRAY' then json_extract(doc, '$.statuses[*]') when json_type(doc, '$.includes') = 'OBJECT' or json_type(doc, '$.errors') = 'ARRAY' then [] else [doc::json] end"""
-INNER = f"list_filter({parts('doc', '$.referenced_tweets')}, lambda r: json_type(r, '$.text') = 'VARCHAR') || list_filter([json_extract(doc, '$.retweeted_status'), json_extract(doc, '$.quoted_status')], lambda r: json_type(r) = 'OBJECT')"
+    when json_type(doc, '$.statuses') = 'ARRAY' then json_extract(doc, '$.statuses[*]')
+    when json_type(doc, '$.includes') = 'OBJECT' or json_type(doc, '$.errors') = 'ARRAY' then [] else [doc::json] end"""
+INNER = f"""list_filter({parts('doc', '$.referenced_tweets')}, lambda r: json_type(r, '$.text') = 'VARCHAR')
+    || list_filter([json_extract(doc, '$.retweeted_status'), json_extract(doc, '$.quoted_status')], lambda r: json_type(r) = 'OBJECT')"""
 def is_person(doc: str) -> str: return f"(json_type({doc}, '$.username') = 'VARCHAR' and json_type({doc}, '$.text') is null)"
 
 PIECES = f"""
@@ -151,13 +153,14 @@ inner_1 as (select record, member, byte_offset, got, 3 as level, i, generate_sub
 inner_2 as (select record, member, byte_offset, got, 4 as level, i, 9 * j + generate_subscripts(inside, 1) as j, unnest(inside) as doc from (select *, {INNER} as inside from inner_1))
 select * from result where not coalesce({is_person("doc")}, false) union all select * from beside union all select * from inner_1 union all select * from inner_2
 """
-USERS = f"insert into s_user select record, unnest(users || list_filter(results, lambda r: coalesce({is_person('r')}, false))) as u from (select record, {parts('doc', '$.includes.users')} as users, {RESULTS} as results from s_raw)"
+USERS = f"""insert into s_user select record, unnest(users || list_filter(results, lambda r: coalesce({is_person('r')}, false))) as u
+    from (select record, {parts('doc', '$.includes.users')} as users, {RESULTS} as results from s_raw)"""
 HEADS = """insert into s_head select record, try_cast(doc ->> '$.meta.result_count' as bigint) as said, coalesce(json_array_length(doc, '$.data'), 0) as held,
     doc ->> '$.meta.next_token' as next, json_extract(doc, '$.errors') as errors from s_raw"""
 TABLES = {"piece": "record bigint, member varchar, byte_offset bigint, got varchar, level integer, i bigint, j bigint, doc varchar", "user": "record bigint, u json",
           "head": "record bigint, said bigint, held bigint, next varchar, errors json"}
 
-# %% ../../nbs/sources/03p_x_api.ipynb #16b7a1e2
+# %% ../../nbs/sources/03p_x_api.ipynb #6dfdb6e4
 def batches(rows: Iterator[tuple], most: int = 8 << 20) -> Iterator[list[tuple]]:
     "The records in lists of about `most` characters"
     batch, size = [], 0
@@ -175,11 +178,11 @@ def take_apart(intake: Intake) -> None:
 def put_together(intake: Intake) -> None:
     "Makes `s_raw` of the pieces, one a record, with when it was retrieved (`got`) and how deep it lay (`level`); the first of each document keeps its number"
     base = intake.count("select greatest((select coalesce(max(record), 0) from s_piece), (select coalesce(max(record), 0) from s_reject))")
-    intake.stage("raw", """select case when row_number() over (partition by record order by level, i, j) = 1 then record else $base + row_number() over (order by record, level, i, j) end as record,
-        member, byte_offset, doc, got, level from s_piece order by 1""", base=base)
+    intake.stage("raw", """select case when row_number() over (partition by record order by level, i, j) = 1 then record
+            else $base + row_number() over (order by record, level, i, j) end as record, member, byte_offset, doc, got, level from s_piece order by 1""", base=base)
     intake.sift()
 
-# %% ../../nbs/sources/03p_x_api.ipynb #be3600d6
+# %% ../../nbs/sources/03p_x_api.ipynb #967d0b12
 def refers(kind: str, key: str = "id") -> str:
     "SQL for the `key` of the post that `t` refers to as `kind`, or null"
     return f"list_filter({parts('t', '$.referenced_tweets')}, lambda r: r ->> '$.type' = '{kind}')[1] ->> '$.{key}'"
@@ -188,7 +191,8 @@ def either(*paths: str) -> str: return f"coalesce({', '.join(f'''json_extract_st
 
 PARSED = f"""
 select record, level, got, {exact_id("t", "id")} as id, {lost_id("t", "id")} as inexact, {lost_id("t", "in_reply_to_status_id")} as parent_lost,
-       coalesce({either("$.edit_history_tweet_ids[0]", "$.edit_history.initial_tweet_id")}, id) as first, {either("$.note_tweet.text", "$.extended_tweet.full_text", "$.full_text", "$.text")} as words,
+       coalesce({either("$.edit_history_tweet_ids[0]", "$.edit_history.initial_tweet_id")}, id) as first,
+       {either("$.note_tweet.text", "$.extended_tweet.full_text", "$.full_text", "$.text")} as words,
        coalesce({either("$.author_id", "$.author.id")}, {exact_id("json_extract(t, '$.user')", "id")}) as author, {exact_id("t", "in_reply_to_user_id")} as addressee,
        coalesce({refers("replied_to")}, {exact_id("t", "in_reply_to_status_id")}) as parent, coalesce({refers("quoted")}, {exact_id("t", "quoted_status_id")}) as quoted,
        coalesce({refers("retweeted")}, {exact_id("json_extract(t, '$.retweeted_status')", "id")}) as shared, nullif(regexp_extract(words, '^RT @(\\w{{1,20}}):', 1), '') as shared_from,
@@ -200,7 +204,7 @@ select record, level, got, {exact_id("t", "id")} as id, {lost_id("t", "id")} as 
 from (select record, level, got, doc::json as t from s_raw) r
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #48d0ead7
+# %% ../../nbs/sources/03p_x_api.ipynb #8bd5353c
 POST = f"""
 with tweet as ({PARSED}),
 chain as (select v as later, min(first) as origin from (select first, unnest(versions) as v from tweet) where v <> first group by v),
@@ -210,14 +214,16 @@ timed as (
 )
 select s.record, case when event then 'x:delete:' || id else 'x:' || s.first end as post_key, case when not event then 'x:' || s.author end as author_key,
        case when event then 'service' when share then 'share' else 'post' end as kind,
-       case when event then told_at else coalesce(max(first_at) over (partition by s.first), case when s.id <> s.first and id_at between written_at - interval 2 hour and written_at then date_trunc('second', id_at) end,
+       case when event then told_at else coalesce(max(first_at) over (partition by s.first),
+            case when s.id <> s.first and id_at between written_at - interval 2 hour and written_at then date_trunc('second', id_at) end,
             min(written_at) over (partition by s.first)) end as created_at,
        case when made is null then 'id' when made like '%Z' then 'utc' when regexp_matches(made, '[+-]\\d\\d:?\\d\\d( \\d{{4}})?$') then 'offset' else 'assumed' end as created_basis,
        case when s.id <> s.first then written_at end as edited_at, {unescaped("s.words")} as text, s.lang,
        case when closed or s.author in (select id from s_closed) then 'followers' else 'public' end as visibility,
        'x:' || coalesce(k.origin, s.thread) as conversation_key, 'x:' || coalesce(c.origin, s.parent) as reply_to_key, 'x:' || s.addressee as reply_to_account,
        case when s.parent is not null or s.addressee is not null then 'explicit' end as reply_basis, case when not share then 'x:' || coalesce(q.origin, s.quoted) end as quote_of_key,
-       case when not event then 'https://x.com/i/web/status/' || s.first end as url, case when not event then s.id end as _id, s.level as _level, s.got as _got, s.parent_lost as _parent_lost,
+       case when not event then 'https://x.com/i/web/status/' || s.first end as url,
+       case when not event then s.id end as _id, s.level as _level, s.got as _got, s.parent_lost as _parent_lost,
        'x:' || s.shared as _shared, 'x:' || s.shared_of as _shared_of, s.shared_from as _handle,
        case when odd then 'not_an_object' when inexact then 'id_not_exact' when s.id is null and words is null then 'not_a_post' when s.id is null then 'missing_id'
             when words is null and not coalesce(event, false) then 'missing_text' else {off_time("written_at")} end as _code
@@ -226,13 +232,14 @@ from timed s left join chain c on c.later = s.parent left join chain q on q.late
 CODES = {"not_an_object": ("", "a post must be a JSON object"), "not_a_post": ("", "neither an id nor a text"), "missing_id": ("id", "no id"), "missing_text": ("text", "no text"),
          "id_not_exact": ("id", "the id is a number and no longer exact"), **time_messages("created_at", "such as 2024-05-01T10:00:00Z or Wed May 01 10:00:00 +0000 2024")}
 
-# %% ../../nbs/sources/03p_x_api.ipynb #98076ac6
+# %% ../../nbs/sources/03p_x_api.ipynb #1ad58e23
 PEOPLE = f"""
 with found as (
   select record, u from s_user
   union all select record, unnest([json_extract(doc, '$.author'), json_extract(doc, '$.in_reply_to_user'), json_extract(doc, '$.user')]) from s_raw
 ),
-person as (select record, u, {exact_id("u", "id")} as id, coalesce(json_extract_string(u, '$.username'), json_extract_string(u, '$.screen_name')) as handle from found where json_type(u) = 'OBJECT')
+person as (select record, u, {exact_id("u", "id")} as id, coalesce(json_extract_string(u, '$.username'), json_extract_string(u, '$.screen_name')) as handle
+           from found where json_type(u) = 'OBJECT')
 select distinct on (id) 'x:' || id as account_key, 'x' as platform, handle, json_extract_string(u, '$.name') as display_name,
        case when json_extract_string(u, '$.verified_type') in ('business', 'government') then 'organization' else 'unknown' end as kind,
        coalesce(json_extract_string(u, '$.entities.url.urls[0].expanded_url'), nullif(json_extract_string(u, '$.url'), '')) as url, json_extract_string(u, '$.protected') = 'true' as closed
@@ -247,7 +254,8 @@ def stage_people(intake: Intake) -> None:
     intake.con.execute("drop table s_person")
 
 MENTIONED = f"""
-select post_key, author_key, kind, created_at, created_basis, coalesce(m ->> '$.id_str', m ->> '$.id') as id, coalesce(m ->> '$.username', m ->> '$.screen_name') as handle, m ->> '$.name' as name
+select post_key, author_key, kind, created_at, created_basis, coalesce(m ->> '$.id_str', m ->> '$.id') as id,
+       coalesce(m ->> '$.username', m ->> '$.screen_name') as handle, m ->> '$.name' as name
 from (select p.*, unnest({parts("r.doc", "$.entities.mentions")} || {parts("r.doc", "$.entities.user_mentions")}) as m from s_post p join s_raw r on r.record = p.record)
 """
 
@@ -287,12 +295,14 @@ def scope(intake: Intake) -> tuple[str, str | None]:
     authors = intake.con.execute("select distinct author_key from s_record where _level = 1 and kind <> 'service' order by all limit 2").fetchall()
     return ("both", None) if len(authors) > 1 or authors == [(None,)] else ("own", authors[0][0] if authors else None)
 
-# %% ../../nbs/sources/03p_x_api.ipynb #883ab84b
-KEYS = set("""__twarc attachments author author_id bookmark_count card card_uri communities community_id context_annotations contributors conversation_control conversation_id coordinates created_at current_user_retweet
-display_text_range edit_controls edit_history edit_history_tweet_ids editable entities errors extended_entities extended_tweet favorite_count favorited filter_level full_text geo id id_str in_reply_to_screen_name
-in_reply_to_status_id in_reply_to_status_id_str in_reply_to_user in_reply_to_user_id in_reply_to_user_id_str is_quote_status lang matching_rules media_metadata metadata note_tweet place possibly_sensitive
-possibly_sensitive_appealable public_metrics quote_count quoted_status quoted_status_id quoted_status_id_str quoted_status_permalink referenced_tweets reply_count reply_settings retweet_count retweeted
-retweeted_status scopes source supplemental_language text timestamp_ms truncated type user withheld withheld_copyright withheld_in_countries withheld_scope action reason redacted_at""".split())
+# %% ../../nbs/sources/03p_x_api.ipynb #552c9c48
+KEYS = set("""__twarc attachments author author_id bookmark_count card card_uri communities community_id context_annotations contributors conversation_control conversation_id
+coordinates created_at current_user_retweet display_text_range edit_controls edit_history edit_history_tweet_ids editable entities errors extended_entities extended_tweet
+favorite_count favorited filter_level full_text geo id id_str in_reply_to_screen_name in_reply_to_status_id in_reply_to_status_id_str in_reply_to_user in_reply_to_user_id
+in_reply_to_user_id_str is_quote_status lang matching_rules media_metadata metadata note_tweet place possibly_sensitive possibly_sensitive_appealable public_metrics
+quote_count quoted_status quoted_status_id quoted_status_id_str quoted_status_permalink referenced_tweets reply_count reply_settings retweet_count retweeted
+retweeted_status scopes source supplemental_language text timestamp_ms truncated type user withheld withheld_copyright withheld_in_countries withheld_scope action reason
+redacted_at""".split())
 
 def tell(intake: Intake) -> None:
     "Notes what the file lacks, or holds in a form not understood"
@@ -303,7 +313,8 @@ def tell(intake: Intake) -> None:
     if short: intake.notes.append(f"pages that hold another number of results than they say: {short:,} (they say {said:,} and hold {held:,}).")
     more, = one("select count(*) from s_head where record = (select max(record) from s_head) and next is not null")
     if more: intake.notes.append("the last page names a next one: the collection stops before its end.")
-    withheld, = one("select count(*) from s_post p join s_raw r on r.record = p.record where json_type(r.doc, '$.withheld') = 'OBJECT' or json_type(r.doc, '$.withheld_in_countries') = 'ARRAY'")
+    withheld, = one("select count(*) from s_post p join s_raw r on r.record = p.record "
+                    "where json_type(r.doc, '$.withheld') = 'OBJECT' or json_type(r.doc, '$.withheld_in_countries') = 'ARRAY'")
     if withheld: intake.notes.append(f"posts withheld in some country, whose text can be missing: {withheld:,}.")
     broken, = one("select count(*) from s_post where _parent_lost and reply_to_key is null")
     if broken: intake.notes.append(f"answers that name their parent by a number that lost digits: {broken:,}; whom they answer is known, which post is not.")
@@ -312,7 +323,7 @@ def tell(intake: Intake) -> None:
     strange = [k for k, in intake.con.execute("select distinct unnest(json_keys(doc)) as k from s_raw where json_type(doc) = 'OBJECT' order by k").fetchall() if k not in KEYS]
     if strange: intake.notes.append(f"keys of posts that are not understood: {near('', [clean(k) for k in strange])}.")
 
-# %% ../../nbs/sources/03p_x_api.ipynb #03543096
+# %% ../../nbs/sources/03p_x_api.ipynb #31d063be
 def stage(intake: Intake) -> None:
     "Stages one file: its posts and those beside them, the people described, their acts, and what cannot be had"
     intake.platform, intake.constants = "x", {"platform": "x"}
@@ -338,14 +349,16 @@ def stage(intake: Intake) -> None:
     thread(intake)
     intake.stage("interaction", f"{ACTS} {'union all by name ' + PARENT_TIME if ids_tell_time(intake) else ''}")
     intake.stage("post_count", NUMBERS, exported_at=intake.exported_at)
-    introduce(intake, f"select id, handle, name from ({MENTIONED}) union all select {exact_id('doc', 'in_reply_to_user_id')}, json_extract_string(doc, '$.in_reply_to_screen_name'), null from s_raw")
+    introduce(intake, f"""select id, handle, name from ({MENTIONED}) union all
+        select {exact_id('doc', 'in_reply_to_user_id')}, json_extract_string(doc, '$.in_reply_to_screen_name'), null from s_raw""")
     tell(intake)
     intake.con.execute("drop table s_closed; " + "; ".join(f"drop table s_{name}" for name in TABLES))
 
-# %% ../../nbs/sources/03p_x_api.ipynb #08c99512
+# %% ../../nbs/sources/03p_x_api.ipynb #da58c943
 register(Reader("x-api", "X (Twitter) API results (v2 pages or flattened JSON lines, twarc CSV, v1.1 statuses)", find, stage, Sheet(
     understood="posts among results, included and nested; authors, replies, quotes, shares, mentions, threads, edits (one post), counts, errors (absent parents), compliance events",
     ignored="media, polls, places, annotations, lists and counts of posts; profiles beyond name, handle and link; matching rules",
     answers="who was answered and how soon, as far as the query asked for both sides; a file of one author's posts is that author's side alone (scope own)",
     tested_on="tests/exports/x_api; twitter-v2-twarc-csv, twitter-api-v1-dogsheep, perceval-fixtures/twitter",
-    limits="A result covers what its query asked for; the end of coverage is taken from when it was retrieved. A delete event does not take its post out. Files of users alone hold no post and are refused. A page over 16 MiB on one line is rejected.")));
+    limits="A result covers what its query asked for; the end of coverage is taken from when it was retrieved. "
+           "A delete event does not take its post out. Files of users alone hold no post and are refused. A page over 16 MiB on one line is rejected.")));

@@ -9,13 +9,12 @@ __all__ = ['SNOWFLAKE_EPOCH', 'FIRST_SNOWFLAKE', 'WRAPPER', 'NAMED', 'POSTS', 'T
            'owner', 'author', 'moment', 'declared', 'check_counts', 'pieces', 'messages', 'parts', 'drifted',
            'join_notes', 'thread', 'ids_tell_time', 'introduce', 'tell', 'stage', 'stage_acts']
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #dd665743
+# %% ../../nbs/sources/03o_x_archive.ipynb #56db2704
 import json, re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from ..bundles import Bundle
@@ -88,7 +87,7 @@ def inside(value: Any, *path: str | int) -> Any:
         value = value[step]
     return value
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #0a228fe2
+# %% ../../nbs/sources/03o_x_archive.ipynb #6f18a668
 def owner(intake: Intake, folder: str) -> dict[str, str | None]:
     "The archive's account: `account_key`, `platform`, `handle`, `display_name`, `kind`, `url`; all None, and noted, when nothing says whose it is"
     account, manifest, old, headers, profile = (assigned(intake.bundle, folder + n) for n in ("account.js", "manifest.js", "user_details.js", "tweet-headers.js", "profile.js"))
@@ -96,8 +95,8 @@ def owner(intake: Intake, folder: str) -> dict[str, str | None]:
             (old, "id", "screen_name", "full_name"), (author(intake), "id", "screen_name", "name"),
             (inside(headers, 0, "tweet"), "user_id", "", "")]
     for where, id, handle, name in says:
-        if re.fullmatch(r"\d+", str(inside(where, id))):
-            return {"account_key": f"x:{where[id]}", "platform": "x", "handle": inside(where, handle) or str(where[id]), "display_name": inside(where, name), "kind": "unknown",
+        if re.fullmatch(r"\d+", native := str(inside(where, id))):
+            return {"account_key": f"x:{native}", "platform": "x", "handle": inside(where, handle) or native, "display_name": inside(where, name), "kind": "unknown",
                     "url": inside(profile, 0, "profile", "description", "website")}
     intake.notes.append("nothing says whose archive this is (account.js is missing or not readable), so its posts have no author; load the whole archive as it was downloaded.")
     return dict.fromkeys(("account_key", "platform", "handle", "display_name", "kind", "url"))
@@ -125,16 +124,18 @@ def declared(bundle: Bundle, folder: str) -> dict[str, int]:
     pairs = [(inside(f, "fileName"), inside(f, "count")) for f in listed] + [(inside(f, "file_name"), inside(f, "tweet_count")) for f in (index if isinstance(index, list) else ())]
     return {folder + re.sub(r"^data/(js/)?", "", name): int(n) for name, n in pairs if isinstance(name, str) and re.fullmatch(r"\d{1,12}", str(n))}
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #7b2eaf6b
+# %% ../../nbs/sources/03o_x_archive.ipynb #602649ce
 def check_counts(intake: Intake, folder: str, kinds: dict[str, str], found: dict[str, int]) -> None:
     "Sets what the archive declares, in the records that are read, and notes the files that are missing or hold another number"
     said, read = declared(intake.bundle, folder), intake.count("select count(*) from s_raw") + intake.count("select count(*) from s_reject")
-    lacking = sorted(n for n, count in said.items() if count and n not in kinds and NAMED.fullmatch(n) or count and n not in kinds and re.search(r"/(like|note-tweet|follow\w+)(-part\d+)?\.js$", "/" + n))
+    lacking = sorted(n for n, count in said.items() if count and n not in kinds and (NAMED.fullmatch(n) or re.search(r"(^|/)(like|note-tweet|follow\w+)(-part\d+)?\.js$", n)))
     if lacking: intake.notes.append(f"the manifest names files that are not here: {near('', [clean(n) for n in lacking])}.")
     for name, kind in kinds.items():
-        if kind not in POSTS and name in said and found[name] != said[name]: intake.notes.append(f"{clean(name)}: the manifest says {said[name]:,} records, {found[name]:,} were found.")
+        if kind in POSTS or found[name] == said.get(name, found[name]): continue
+        intake.notes.append(f"{clean(name)}: the manifest says {said[name]:,} records, {found[name]:,} were found.")
     posts = {n: count for n, count in said.items() if NAMED.fullmatch(n) and kinds.get(n, "") not in TALKS and "direct-message" not in n}
-    if posts: intake.declared = sum(posts.values()) + read - sum(found[n] for n, kind in kinds.items() if kind in POSTS) - intake.count("select count(*) from s_raw r join s_kind k using (member) where kind in " + str(OTHERS))
+    others = intake.count(f"select count(*) from s_raw r join s_kind k using (member) where kind in {OTHERS}")
+    if posts: intake.declared = sum(posts.values()) + read - others - sum(found[n] for n, kind in kinds.items() if kind in POSTS)
 
 # %% ../../nbs/sources/03o_x_archive.ipynb #319d5b1b
 def pieces(bundle: Bundle, kinds: dict[str, str], found: dict[str, int]) -> Iterator[tuple[str, int, int, str, bool]]:
@@ -158,7 +159,7 @@ def messages(text: str) -> Iterable[str]:
     first = [next(iter(e.items()), (None, None)) if isinstance(e, dict) else (None, e) for e in events]
     return [json.dumps({"conversation": talk.get("conversationId"), "type": kind, "body": body}, ensure_ascii=False) for kind, body in first]
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #9d0eabd9
+# %% ../../nbs/sources/03o_x_archive.ipynb #219b09d2
 STATUS = r"^https?://(?:www\.|mobile\.)?(?:twitter|x)\.com/(?:i/web|\w+)/status(?:es)?/(\d+)"
 SHARED = r"^RT @(\w{1,20}):"
 
@@ -173,13 +174,14 @@ select r.record, k.kind as file, {exact_id("t", "id")} as id, {lost_id("t", "id"
        json_type(t, '$.retweeted_status') = 'OBJECT' or regexp_matches(text, '{SHARED}') as shared, nullif(regexp_extract(text, '{SHARED}', 1), '') as shared_from,
        coalesce({exact_id("json_extract(t, '$.retweeted_status.user')", "id")},
                 [m ->> '$.id_str' for m in {parts("t", "$.entities.user_mentions")} if lower(m ->> '$.screen_name') = lower(shared_from) and (m ->> '$.id_str') <> '-1'][1]) as shared_id,
-       coalesce({exact_id("t", "quoted_status_id")}, list_filter([regexp_extract(u ->> '$.expanded_url', '{STATUS}', 1) for u in {parts("t", "$.entities.urls")}], lambda q: q <> '' and q is distinct from id)[-1]) as quoted,
+       coalesce({exact_id("t", "quoted_status_id")}, list_filter([regexp_extract(u ->> '$.expanded_url', '{STATUS}', 1) for u in {parts("t", "$.entities.urls")}], 
+           lambda q: q <> '' and q is distinct from id)[-1]) as quoted,
        nullif(json_extract_string(t, '$.lang'), 'und') as lang, json_extract_string(t, '$.conversation_id_str') as thread, json_type(t) <> 'OBJECT' as odd
 from (select record, member, coalesce(case when json_type(doc, '$.tweet') = 'OBJECT' then json_extract(doc, '$.tweet') end, doc) as t from s_raw) r
 join s_kind k using (member) where k.kind in {POSTS}
 """
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #bb6f3617
+# %% ../../nbs/sources/03o_x_archive.ipynb #e920230f
 TWEET = f"""
 with tweet as ({PARSED}),
 chain as (select id as later, any_value(first) as origin from tweet where id <> first group by id),
@@ -190,7 +192,8 @@ seen as (
 select s.record, 'x:' || s.first as post_key, $me as author_key, case when coalesce(shared, false) then 'share' else 'post' end as kind,
        coalesce(max(first_at) over (partition by s.first), case when s.id <> s.first and id_at between written_at - interval 2 hour and written_at then date_trunc('second', id_at) end,
                 min(written_at) over (partition by s.first)) as created_at,
-       case when not regexp_matches(made, '(Z|[+-]\\d\\d:?\\d\\d)( \\d{{4}})?$') or contains(made, '00:00:00') and try_cast(s.id as hugeint) < {FIRST_SNOWFLAKE} then 'assumed' else 'offset' end as created_basis,
+       case when not regexp_matches(made, '(Z|[+-]\\d\\d:?\\d\\d)( \\d{{4}})?$')
+              or contains(made, '00:00:00') and try_cast(s.id as hugeint) < {FIRST_SNOWFLAKE} then 'assumed' else 'offset' end as created_basis,
        case when s.id <> s.first then written_at end as edited_at, s.text, s.lang, 'public' as visibility,
        'x:' || s.thread as conversation_key, null::varchar as container_key, 'x:' || s.up as reply_to_key, 'x:' || s.addressee as reply_to_account,
        case when s.up is not null or s.addressee is not null then 'explicit' end as reply_basis,
@@ -218,7 +221,7 @@ select record, 'x:dm:' || coalesce(json_extract_string(body, '$.id'), concat_ws(
 from event
 """
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #3b1f8b18
+# %% ../../nbs/sources/03o_x_archive.ipynb #06ecd828
 CODES = {"not_an_object": ("", "a post must be a JSON object"), "not_a_message": ("", "a message must lie in a conversation with an id"), "missing_id": ("id_str", "no id"),
          "id_not_exact": ("id", "the id is a number and no longer exact"), "missing_created_at": ("created_at", "no time"),
          **time_messages("created_at", "such as Wed May 01 10:00:00 +0000 2024")}
@@ -227,9 +230,10 @@ def drifted(intake: Intake, what: str) -> None:
     "Raises `InvalidExport` when every staged record lacks the same required key"
     codes = intake.con.execute("select distinct _code from s_record").fetchall()
     if len(codes) == 1 and str(codes[0][0]).startswith("missing_"):
-        raise InvalidExport(f"{intake.bundle.path}:{clean(what)}: no record has {codes[0][0].removeprefix('missing_')}; the format may have changed. Nothing was stored; download the export again, or report the names of its keys.")
+        raise InvalidExport(f"{intake.bundle.path}:{clean(what)}: no record has {codes[0][0].removeprefix('missing_')}; the format may have changed. "
+                            "Nothing was stored; download the export again, or report the names of its keys.")
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #0fa16411
+# %% ../../nbs/sources/03o_x_archive.ipynb #bd3b33b1
 NOTES = f"""
 with note as (
   select record as note, {unescaped("json_extract_string(doc, '$.noteTweet.core.text')")} as words, {iso("json_extract_string(doc, '$.noteTweet.createdAt')")} as made
@@ -238,7 +242,8 @@ with note as (
 near as (select note, words, made, epoch(made)::bigint + unnest(range(-2, 3)) as second from note where words is not null),
 pair as (
   select s.record, n.note, n.words, abs(epoch(s.created_at) - epoch(n.made)) as away,
-         starts_with(regexp_replace(n.words, '^(@\\w+\\s+)+', ''), left(regexp_replace(regexp_replace(s.text, '^(@\\w+\\s+)+', ''), '…?\\s*(https://t\\.co/\\w+)?$', ''), 40)) and length(s.text) > 40 as alike
+         starts_with(regexp_replace(n.words, '^(@\\w+\\s+)+', ''), 
+           left(regexp_replace(regexp_replace(s.text, '^(@\\w+\\s+)+', ''), '…?\\s*(https://t\\.co/\\w+)?$', ''), 40)) and length(s.text) > 40 as alike
   from s_record s join near n on n.second = epoch(coalesce(s.edited_at, s.created_at))::bigint where s._id is not null and s.kind = 'post'
 ),
 best as (
@@ -268,9 +273,10 @@ def thread(intake: Intake) -> None:
     intake.con.execute("update s_record set conversation_key = post_key where conversation_key is null and reply_to_key is null")
     intake.con.execute(THREADS)
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #6bc2b61f
+# %% ../../nbs/sources/03o_x_archive.ipynb #b3c23757
 PARENT_TIME = f"""
-select 'parent_time' as kind, s.reply_to_account as actor_key, s.post_key, null::varchar as target_key, s.reply_to_key as value, {snowflake("substr(s.reply_to_key, 3)")} as occurred_at, 'id' as occurred_basis
+select 'parent_time' as kind, s.reply_to_account as actor_key, s.post_key, null::varchar as target_key, s.reply_to_key as value,
+       {snowflake("substr(s.reply_to_key, 3)")} as occurred_at, 'id' as occurred_basis
 from s_post s join s_link l on l.row = s._row
 where l.up is null and l.to_key is null and {snowflake("substr(s.reply_to_key, 3)")} <= s.created_at + interval 1 second
 """
@@ -282,7 +288,7 @@ def ids_tell_time(intake: Intake) -> bool:
     if agree < 0.99 * known: intake.notes.append(f"the time in the id of a post is not its own in {known - agree:,} of {known:,} posts, so no time was taken from the ids of the posts they answer.")
     return agree >= 0.99 * known
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #f49e287f
+# %% ../../nbs/sources/03o_x_archive.ipynb #c0b4d521
 ACTS = f"""
 with said as (select p.*, coalesce(case when json_type(r.doc, '$.tweet') = 'OBJECT' then json_extract(r.doc, '$.tweet') end, r.doc) as t from s_post p join s_raw r on r.record = p.record),
 named as (select post_key, kind, created_at, created_basis, unnest({parts("t", "$.entities.user_mentions")}) as m from said where _id is not null),
@@ -296,9 +302,11 @@ where s.kind = 'share' and coalesce(s._shared_id, k.id) is not null
 union all
 select distinct 'like', $me, 'x:' || json_extract_string(doc, '$.like.tweetId'), null, null, null::timestamp, null from other where file = 'like' and json_type(doc, '$.like.tweetId') = 'VARCHAR'
 union all
-select distinct 'follow', 'x:' || json_extract_string(doc, '$.follower.accountId'), null, $me, null, null::timestamp, null from other where file = 'follower' and json_type(doc, '$.follower.accountId') = 'VARCHAR'
+select distinct 'follow', 'x:' || json_extract_string(doc, '$.follower.accountId'), null, $me, null, null::timestamp, null
+from other where file = 'follower' and json_type(doc, '$.follower.accountId') = 'VARCHAR'
 union all
-select distinct 'follow', $me, null, 'x:' || json_extract_string(doc, '$.following.accountId'), null, null::timestamp, null from other where file = 'following' and json_type(doc, '$.following.accountId') = 'VARCHAR'
+select distinct 'follow', $me, null, 'x:' || json_extract_string(doc, '$.following.accountId'), null, null::timestamp, null
+from other where file = 'following' and json_type(doc, '$.following.accountId') = 'VARCHAR'
 union all
 select 'delete', $me, post_key, null, null, {iso("json_extract_string(t, '$.deleted_at')")}, 'utc' from said where _file in ('deleted_tweets', 'deleted_tweet')
 union all
@@ -313,7 +321,7 @@ select post_key, unnest(['like', 'share']) as kind, unnest([try_cast(coalesce(js
 from s_post p join s_raw r on r.record = p.record where p.kind = 'post'
 """
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #90f1cb03
+# %% ../../nbs/sources/03o_x_archive.ipynb #99aca00c
 NAMED_HERE = f"""
 select id, handle, name from (
   select coalesce(case when json_type(doc, '$.tweet') = 'OBJECT' then json_extract(doc, '$.tweet') end, doc) as t,
@@ -324,16 +332,18 @@ select id, handle, name from (
 
 def introduce(intake: Intake, named: str) -> None:
     "Adds a placeholder for each account that a select of `id`, `handle` and `name` tells of and the store does not know; one known by its id alone gets its handle"
-    intake.con.execute(f"create or replace temp table s_called as select 'x:' || id as account_key, max(handle) as handle, max(name) as display_name from ({named}) where id <> '-1' and handle <> '' group by id")
+    intake.con.execute(f"""create or replace temp table s_called as select 'x:' || id as account_key, max(handle) as handle, max(name) as display_name
+        from ({named}) where id <> '-1' and handle <> '' group by id""")
     intake.con.execute("""insert into account by name select account_key, 'x' as platform, handle, display_name, 'unknown' as kind, true as placeholder, account_key as person_key
         from s_called where account_key not in (select account_key from account) and account_key not in (select account_key from s_account)""")
-    intake.con.execute("update account set handle = c.handle, display_name = c.display_name from s_called c where c.account_key = account.account_key and account.placeholder and account.handle = substr(account.account_key, 3)")
+    intake.con.execute("""update account set handle = c.handle, display_name = c.display_name from s_called c
+        where c.account_key = account.account_key and account.placeholder and account.handle = substr(account.account_key, 3)""")
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #f4d6c10a
-KEYS = """contributors coordinates created_at display_text_range edit_info entities extended_entities favorite_count favorited filter_level full_text geo id id_str in_reply_to_screen_name
-in_reply_to_status_id in_reply_to_status_id_str in_reply_to_user_id in_reply_to_user_id_str is_quote_status lang place possibly_sensitive possibly_sensitive_editable possibly_sensitive_appealable
-quoted_status_id quoted_status_id_str quoted_status_permalink retweet_count retweeted retweeted_status scopes source text truncated user withheld_copyright withheld_in_countries
-conversation_id_str deleted_at community_id community_id_str card""".split()
+# %% ../../nbs/sources/03o_x_archive.ipynb #15122d9b
+KEYS = """contributors coordinates created_at display_text_range edit_info entities extended_entities favorite_count favorited filter_level full_text geo id id_str
+in_reply_to_screen_name in_reply_to_status_id in_reply_to_status_id_str in_reply_to_user_id in_reply_to_user_id_str is_quote_status lang place possibly_sensitive
+possibly_sensitive_editable possibly_sensitive_appealable quoted_status_id quoted_status_id_str quoted_status_permalink retweet_count retweeted retweeted_status scopes
+source text truncated user withheld_copyright withheld_in_countries conversation_id_str deleted_at community_id community_id_str card""".split()
 
 def tell(intake: Intake, manifest: Any) -> None:
     "Notes what the archive lacks or holds in a form not understood"
@@ -341,7 +351,8 @@ def tell(intake: Intake, manifest: Any) -> None:
     strange = [k for k, in intake.con.execute(f"""select distinct unnest(json_keys(coalesce(json_extract(doc, '$.tweet'), doc))) as k from s_raw join s_kind using (member)
         where kind in {POSTS} and json_type(coalesce(json_extract(doc, '$.tweet'), doc)) = 'OBJECT' order by k""").fetchall() if k not in KEYS]
     if strange: intake.notes.append(f"keys of posts that are not understood: {near('', [clean(k) for k in strange])}.")
-    nameless = intake.owner_key and intake.count("select count(*) from s_post p where kind = 'share' and not exists (select 1 from s_interaction i where i.kind = 'share' and i.post_key = p.post_key)")
+    nameless = intake.owner_key and intake.count("""select count(*) from s_post p
+        where kind = 'share' and not exists (select 1 from s_interaction i where i.kind = 'share' and i.post_key = p.post_key)""")
     if nameless: intake.notes.append(f"shared posts that name their author by a handle alone, without an id: {nameless:,}; nobody is made up for them.")
     broken = intake.count("select count(*) from s_post where _parent_lost")
     if broken: intake.notes.append(f"answers that name their parent by a number that lost digits: {broken:,}; whom they answer is known, which post is not.")
@@ -377,10 +388,12 @@ def stage_acts(intake: Intake, me: dict[str, str | None]) -> None:
     intake.stage("post_count", f"select * from ({NUMBERS}) where n is not null", exported_at=intake.exported_at)
     introduce(intake, NAMED_HERE)
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #7e4f5ca5
+# %% ../../nbs/sources/03o_x_archive.ipynb #56b64907
 register(Reader("x-archive", "X (Twitter) archive (data/tweets.js, tweet.js or js/tweets/YYYY_MM.js)", find, stage, Sheet(
-    understood="posts of all generations and parts, communities, deleted posts, long texts, edits; shares, quotes, replies, mentions; likes, follows; direct messages (both sides, kind message, visibility direct); counts; owner; manifest",
+    understood="posts of all generations and parts, communities, deleted posts, long texts, edits; shares, quotes, replies, mentions; likes, follows; "
+               "direct messages (both sides, kind message, visibility direct); counts; owner; manifest",
     ignored="headers, ads, devices, addresses, phone numbers, e-mail, blocks, mutes, lists, Spaces, media, deleted long texts, Grailbird's tweets.csv (the same posts)",
     answers="who was answered, how often and how late (the time lies in the parent's id), what was shared, quoted and liked. Not: who was left without an answer (one side only)",
     tested_on="tests/exports/x_archive; twitter-archive-x",
-    limits="Likes and follows have no time. Direct messages are read but lie in a load of scope own, so no rate counts them. A conversation over 16 MiB is rejected. Shares known by handle alone name nobody. A long text is joined by its time.")));
+    limits="Likes and follows have no time. Direct messages are read but lie in a load of scope own, so no rate counts them. "
+           "A conversation over 16 MiB is rejected. Shares known by handle alone name nobody. A long text is joined by its time.")));

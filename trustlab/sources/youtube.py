@@ -138,7 +138,7 @@ def tell_pages(intake: Intake, names: list[str]) -> None:
     others = [clean(n.removeprefix(intake.root)) for n in intake.bundle.names if n.startswith(intake.root) and n.lower().endswith((".json", ".ndjson", ".jsonl")) and n not in set(names)]
     if others: intake.notes.append(f"passed over, no comments in it: {near('', others)}.")
 
-# %% ../../nbs/sources/03u_youtube.ipynb #5e425660
+# %% ../../nbs/sources/03u_youtube.ipynb #3378856f
 def stage(intake: Intake) -> None:
     "Stages the comments, their authors, the channel as brand, mentions and counts, and what is missing"
     names = pages(intake.bundle, intake.root)
@@ -160,8 +160,8 @@ def stage(intake: Intake) -> None:
     tell_pages(intake, names)
 
 register(Reader("youtube", "YouTube comments (pages of commentThreads.list or comments.list, or their items)", find, stage, Sheet(
-    understood="threads, replies, edits, comments held back, deleted authors, the channel's own words, names in texts, counts of likes and replies, of pages in files, lists or lines",
-    ignored="ratings of the viewer, pictures, etags, page sizes; videos and channels themselves",
-    answers="both sides: which comments the channel answered and how soon, in threads that are whole; reciprocity between channel and commenters",
-    tested_on="tests/exports/youtube (made from the API's reference); transcribed/youtube, a single real thread",
-    limits="the channel is taken for the brand; a reply answers the whole thread before it; calls in threads that lack replies are left out; texts as displayed have links shortened; names are matched in texts")))
+    understood="Threads, replies, edits, comments held back, deleted authors, the channel's own words, names in texts, counts of likes and replies, of pages in files, lists or lines",
+    ignored="Ratings of the viewer, pictures, etags, page sizes; videos and channels themselves",
+    answers="Both sides: which comments the channel answered and how soon, in threads that are whole, reciprocity; the export says who the brand is (the channel)",
+    tested_on="tests/exports/youtube; transcribed/youtube",
+    limits="Own shapes are from the API's reference; one real thread was at hand. A reply answers the whole thread before it. Calls in threads that lack replies are left out. Texts as displayed have links shortened. Names are matched in texts.")))

@@ -382,7 +382,7 @@ def stage(intake: Intake) -> None:
     intake.stage("interaction", OUTSIDE)
     for table in ("zendesk_entry", "zendesk_ticket", "zendesk_user", "zendesk_said", "desk_side", "desk_row"): con.execute(f"drop table if exists {quoted(table)}")
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #6691ab2f
+# %% ../../nbs/sources/03e_zendesk.ipynb #03c81cc7
 KNOWN = set("""id type author_id body html_body plain_body public created_at via audit_id attachments metadata ticket_id updated_at uploads event_type via_reference_id trusted
     tweet facebook_comment child_events timestamp updater_id system merged_ticket_ids value previous_value field_name recipients subject channel data formatted_from
     formatted_to transcription_visible brand_id url role name""".split())
@@ -399,8 +399,8 @@ def tell(intake: Intake, hosts: list[str]) -> None:
     if len(set(hosts)) > 1: intake.notes.append(f"records of {len(set(hosts))} accounts in one export; load each account's files by themselves.")
 
 register(Reader("zendesk", "Zendesk (tickets, comments, users: API answers, JSON Lines export, tables)", find, stage, Sheet(
-    understood="Tickets, comments, ticket events and users: API pages, arrays, JSON Lines, one object a file, and the tables ticket, ticket_comment, user.",
-    ignored="Ticket fields, tags, ratings, attachments, organisations; child events that are no comments (counted in a note); e-mail addresses, phone numbers, metadata.",
-    answers="How often and how soon a customer's comment gets a public answer by an agent; what was answered only by an internal note counts as waiting.",
+    understood="Tickets, comments, ticket events and users: API pages, arrays, JSON Lines, one object a file, and the tables ticket, ticket_comment, user",
+    ignored="Ticket fields, tags, ratings, attachments, organisations; child events that are no comments (counted in a note); e-mail addresses, phone numbers, metadata",
+    answers="Both sides: how often and how soon a customer's comment gets a public answer by an agent, reciprocity; the export says who the brand is. What was answered by an internal note alone counts as waiting",
     tested_on="tests/exports/zendesk; zendesk-fivetran",
     limits="Order decides who answers whom. Whether all pages are there is not checked. The brand is the account's subdomain, else 'zendesk'. Ticket numbers of two accounts collide: one account a store.")))

@@ -149,7 +149,7 @@ def stage(intake: Intake) -> None:
     intake.stage("interaction", ACTS)
     tell(intake, names)
 
-# %% ../../nbs/sources/03n_zulip.ipynb #fd3c19df
+# %% ../../nbs/sources/03n_zulip.ipynb #90af2ee0
 PASSED = r"(realm|attachment|analytics|migration_status|emoji|records)\.json|(.*/)?(uploads|avatars|emoji|realm_icons|__MACOSX)/.*|(.*/)?\.[^/]+"
 
 def tell(intake: Intake, names: list[str]) -> None:
@@ -162,9 +162,8 @@ def tell(intake: Intake, names: list[str]) -> None:
     if others: intake.notes.append(f"passed over, not understood: {near('', others)}.")
 
 register(Reader("zulip", "Zulip organisation export (realm.json, messages-000001.json)", find, stage, Sheet(
-    "channels, topics, private conversations; quoted replies, mentions, reactions, edits; people, those who left, bots",
-    "who has read what, uploads, avatars, settings, e-mail addresses, user groups",
-    "acknowledgement, reciprocity and advocacy in an organisation; answers by topic, by quotation, and by turn in private",
-    "tests/exports/zulip",
-    "No real export was at hand: the shapes follow the server's own export code. A topic that is used for years is one conversation. "
-    "Reactions have no time. In private groups nobody can tell who answers whom.")));
+    understood="Channels, topics, private conversations; quoted replies, mentions, reactions, edits; people, those who left, bots",
+    ignored="Who has read what, uploads, avatars, settings, e-mail addresses, user groups",
+    answers="Both sides: who is answered and how soon, by topic, by quotation, and by turn in private; reciprocity, advocacy; declare the brand's people",
+    tested_on="tests/exports/zulip",
+    limits="No real export was at hand: the shapes follow the server's own export code. A topic that is used for years is one conversation. Reactions have no time. In private groups nobody can tell who answers whom.")));
