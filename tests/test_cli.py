@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
 
+import duckdb
 import nbformat
 import polars as pl
 import pytest
@@ -418,12 +420,12 @@ def test_the_ten_rows_have_the_answers_worked_by_hand(root, cli, ten):
         if key != "window": assert row[key] == pytest.approx(value), key
 
 
-def test_brand_may_be_repeated_and_set_may_not(cli, demo):
+def test_brand_may_be_repeated_and_set_may_not(here, demo):
     store = demo[0] / "demo/town.duckdb"
-    said = json.loads(fine(cli("measure", "acknowledgement", store, "--set", "by=brand", "--brand", "BirchAir", "--brand", "CedarBank", "--format", "json")).out)
+    said = json.loads(fine(here(demo[0], f"measure acknowledgement {store} --set by=brand --brand BirchAir --brand CedarBank --format json")).out)
     assert [row["brand"] for row in said["rows"]] == ["BirchAir", "CedarBank"]
-    assert "given once" in fine(cli("measure", "acknowledgement", store, "--set", "by=brand", "--set", "by=week"), 2).err
-    assert "given once" in fine(cli("measure", "acknowledgement", store, "--set", "brand=BirchAir", "--brand", "CedarBank"), 2).err
+    assert "given once" in fine(here(demo[0], f"measure acknowledgement {store} --set by=brand --set by=week"), 2).err
+    assert "given once" in fine(here(demo[0], f"measure acknowledgement {store} --set brand=BirchAir --brand CedarBank"), 2).err
 
 
 def test_every_format(here, desk):
@@ -545,17 +547,15 @@ def test_an_export_refused_after_another_says_so(cli, desk):
     assert '"n": 10' in cli("check", "new.duckdb", "--json", cwd=desk).out
 
 
-def test_a_store_that_another_process_holds_is_5(desk):
+def test_a_store_that_another_process_holds_is_5(here, cli, desk):
     (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n")
     lines = ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages",
              "forget ten.duckdb 101 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
     lines = [f"{line} --wait 0.2" for line in lines]
     with subprocess.Popen([sys.executable, "-c", "from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        started = [subprocess.Popen([*START, *line.split()], cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for line in lines]
-        for process, line in zip(started, lines):
-            out, err = process.communicate(timeout=120)
-            assert f"(PID {holder.pid})" in fine(Ran(process.returncode, out, err), 5).err, line
+        for line in lines: assert f"(PID {holder.pid})" in fine(here(desk, line), 5).err, line
+        assert "(PID " in fine(cli("check", "ten.duckdb", "--wait", "0", cwd=desk), 5).err
         holder.communicate("\n")
     assert (desk / "ten.duckdb").is_file()
 
@@ -585,6 +585,103 @@ def test_a_full_disk_is_6(desk):
     code = "import errno, os, sys; os.replace = lambda *a: (_ for _ in ()).throw(OSError(errno.ENOSPC, 'No space left on device', 'x.csv')); from trustlab.cli import run; sys.exit(run(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, "measure", "worklist", "ten.duckdb", "--out", "x.csv"], cwd=desk, capture_output=True, text=True)
     assert done.returncode == 6 and "x.csv: No space left on device." in done.stderr and names(desk) == {"ten.csv", "ten.duckdb"}
+
+
+def test_wait_takes_the_store_once_it_is_free(cli, desk):
+    with subprocess.Popen([sys.executable, "-c", "import time; from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input(); time.sleep(3); lab.close()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.stdin.write("\n"); holder.stdin.flush()
+        fine(cli("check", "ten.duckdb", "--wait", "60", cwd=desk))
+
+
+FULL = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("error", "masks", "says"), [
+    (FULL, "", "A load of this may need 2 MB of room"), (FULL, " --pseudonyms drop", "A load of this may need 5 MB of room"), (duckdb.TransactionException("Failed to commit: Could not write file: No space left on device"), "", "the disk is full; nothing of this export was stored"),
+    (duckdb.OutOfMemoryException("could not allocate block of size 256.0 KiB"), "", "memory ran out at the limit (300MiB)"), (duckdb.OutOfMemoryException("failed to offload data block: max_temp_directory_size"), "", "the disk is full"), (MemoryError(), "", "Raise it with --memory-limit")])
+def test_a_load_that_runs_out_of_room_says_how_much_it_needs(error, masks, says, here, desk, keys, monkeypatch):
+    def fails(self, *paths, **wishes): raise error
+    monkeypatch.setattr(Lab, "load", fails)
+    (desk / "large.csv").write_bytes(bytes(1_000_000))
+    before = names(desk)
+    assert says in fine(here(desk, f"load new.duckdb large.csv --memory-limit 300MiB{masks}"), 6).err
+    assert names(desk) == before and not [*keys.glob("*")]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A file system of 12 MB, where one can be mounted"
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True) if shutil.which("mount") else None
+    if not done or done.returncode: pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_leaves_the_store_as_it_was(here, desk, small_disk, big):
+    fine(here(desk, f"load {small_disk}/care.duckdb ten.csv"))
+    assert re.search(r"the disk is full; nothing of this export was stored\. A load of this may need \d+ MB", fine(here(desk, f"load {small_disk}/care.duckdb {big[0]}"), 6).err)
+    fine(here(desk, f"load {small_disk}/new.duckdb {big[0]}"), 6)
+    assert [p.name for p in small_disk.iterdir()] == ["care.duckdb"] and '"n": 10' in fine(here(desk, f"check {small_disk}/care.duckdb --json")).out
+
+
+def test_too_little_memory_is_6_and_names_the_option(here, desk, big):
+    assert "--memory-limit" in fine(here(desk, f"load new.duckdb {big[0]} --memory-limit 20MB"), 6).err
+    assert "--memory-limit" in fine(here(desk, "load new.duckdb ten.csv --memory-limit 1KB"), 6).err and names(desk) == {"ten.csv", "ten.duckdb"}
+
+
+def test_a_full_output_is_6(ten):
+    if not os.path.exists("/dev/full"): pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full: done = subprocess.run([*START, "sources"], cwd=ten, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (6, "standard output: No space left on device.\n")
+
+
+# ---- names from hell
+
+
+NAMES = ["a'.csv", "x*.csv", "[t]en.csv", "q?.csv", "-rf.csv", "a\n\x1b[2Jb.csv", "{0}.csv", "$HOME;.csv", "drop table post;--.csv", "\u202egnp.csv", " .csv", "\U0001f600.csv", "%s%n.csv", 'a"b.csv', "a\\b.csv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_a_name(name, desk, capsys, monkeypatch):
+    monkeypatch.chdir(desk)
+    (desk / "other.csv").write_bytes((desk / "ten.csv").read_bytes().replace(b"\n1,", b"\n77,"))
+    (desk / name).write_bytes((desk / "ten.csv").read_bytes())
+    store = name.replace(".csv", ".duckdb")
+    for words, code in (([ "load", "--json", "--", store, name], 0), (["load", "--", store, name], 0), (["rejects", "--", store], 0), (["inspect", "--", name], 0), (["check", "--", store], 0), (["load", "n.duckdb", "--", name + "x"], 4), (["load", "--", name, name], 6), (["roles", "--", store, name], 2)):
+        ran = fine(Ran(run(words), *capsys.readouterr()), code)
+        assert "\x1b" not in ran.out + ran.err and "\u202e" not in ran.out + ran.err and (words[1] != "--json" or json.loads(ran.out)["loads"][0]["read"] == 10)
+    with Lab(desk / store, read_only=True) as lab: assert lab.sql("select path, read from load").rows() == [(name, 10)] and not lab.sql("select 1 from post where post_key = 'twcs:77'").height
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "loop", "dangling", "pipe", "a\x00b", "x" * 300, "x/" * 3000, "", ".", "..", "/proc/self/mem", "ten.csv/", "ten.csv/x", "~nobody", "\udcff.csv"])
+def test_what_is_no_file_is_refused(path, desk, capsys, monkeypatch):
+    monkeypatch.chdir(desk)
+    os.symlink("loop", "loop"); os.symlink("nowhere", "dangling"); os.mkfifo("pipe")
+    before = names(desk)
+    for words in (["load", "n.duckdb", path], ["inspect", path], ["load", path, "ten.csv"], ["check", path], ["roles", "ten.duckdb", path], ["identify", "ten.duckdb", path], ["load", "n.duckdb", "ten.csv", "--mapping", path],
+                  ["proposals", "ten.duckdb", "--accept", path], ["report", "ten.duckdb", "--out", ".", "--notebook", path], ["measure", path, "ten.duckdb"], ["forget", "ten.duckdb", path, "--yes"], ["separate", "ten.duckdb", path], ["measure", "worklist", "ten.duckdb", "--out", path]):
+        if path == "pipe" and words[0] in ("roles", "identify", "proposals") or words[0] == "inspect" and path in (".", ".."): continue
+        if path in (".", "..") and words[0] == "load" and words[2] == path: continue
+        code = run(words)
+        shown = capsys.readouterr()
+        assert code in (2, 4, 6) and len(shown.err) < 2300 and not re.search("Traceback|This is a fault", shown.err), (words, code, shown.err)
+    assert names(desk) == before
+
+
+def test_a_table_may_come_through_a_pipe(here, desk):
+    read, written = os.pipe()
+    with open(written, "w") as pipe: pipe.write("account,role,brand\nElmBooks,brand,Elm\n")
+    assert fine(here(desk, f"roles ten.duckdb /dev/fd/{read}")).err == "1 roles declared.\n"
+    os.close(read)
+
+
+def test_what_cannot_be_read_is_4(here, desk):
+    (desk / "ten.csv").chmod(0)
+    if os.access(desk / "ten.csv", os.R_OK): pytest.skip("this user may read everything")
+    for line in ("load new.duckdb ten.csv", "inspect ten.csv"): assert "ten.csv: Permission denied" in fine(here(desk, line), 4).err
 
 
 # ---- interrupts and pipes

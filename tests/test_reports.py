@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import trustlab as tl
 from browser import browser, opened
 from trustlab import page as pages
 from trustlab.core import InvalidParameter, ReportFailed
@@ -268,13 +269,16 @@ def test_the_weekly_report_of_the_town(chromium, tmp_path, town):
         lab.roles(town / "roles.csv")
         made = [reports.report(lab, "weekly", tmp_path / "out") for _ in range(2)][-1]
         figures = json.loads(lab.sql("select figures from run order by started_at limit 1").row(0)[0])
-        handles = lab.sql("select handle from account where account_key not in (select account_key from role) and length(handle) > 5").to_series().to_list()
+        people = lab.sql("select account_key, handle, display_name from account where account_key not in (select account_key from role where role in ('brand', 'staff', 'bot'))")
+        posts, brands = lab.sql("select post_key from post").to_series().to_list(), set(lab.sql("select brand from role where brand is not null").to_series())
+        assert all(k >= 5 for k in tl.reciprocity(lab, by="role_pair").people), "in the town nothing needs hiding"
     text = made.read_text(encoding="utf-8")
     assert figures[0]["figure"] == "answered within 24h" and 0 < figures[0]["low"] < figures[0]["value"] < figures[0]["high"] < 1 and figures[0]["n"] > 100
     words = text[: text.index('<script type="application/json"')]
     assert "Nothing was loaded since that run" in words and "±0.0 points" in words and "/work" not in words and str(tmp_path) not in text
-    names = set(re.findall(r"[\w@.-]+", markup.unescape(re.sub(r'href="[^"]*"', "", words) + text[len(words) : text.index("</script>", len(words))])))
-    assert not names & set(handles)
+    named = {part for row in people.rows() for part in row if part and len(part) > 4} - brands
+    spelled = set(re.findall(r"[\w@.:-]+", markup.unescape(words + text[len(words) : text.index("</script>", len(words))])))
+    assert len(named) > 500 and not spelled & named and not spelled & set(posts)
     for width in (390, 1280):
         page = opened(chromium, made, width, wait="svg.main-svg")
         assert page.page.locator(".trustlab-figure .plot-container").count() >= 4 and page.outside == [] and page.errors == [] and page.wide() <= 0

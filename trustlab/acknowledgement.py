@@ -7,7 +7,7 @@ __all__ = ['CALLS', 'RUNS', 'UNIT_SOURCES', 'BY', 'UNIT_TIMES', 'PLACE', 'NEEDS'
            'unit_times', 'brands_of', 'answerable', 'acknowledgement', 'time_zone', 'coded', 'summary', 'flagged',
            'small', 'left_out', 'draw', 'worklist', 'answerable_quietly']
 
-# %% ../nbs/07_acknowledgement.ipynb #e14ad9f7
+# %% ../nbs/07_acknowledgement.ipynb #ae2a3ab0
 import warnings
 from collections.abc import Sequence
 from datetime import date
@@ -21,7 +21,7 @@ from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .intervals import wilson
 from .store import Lab
-from .suppression import followed, people_in
+from .suppression import people_in, people_left
 
 # %% ../nbs/07_acknowledgement.ipynb #b64f2c21
 CALLS = """
@@ -132,7 +132,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #36c37d14
+# %% ../nbs/07_acknowledgement.ipynb #42f7f042
 CARD = Card(
     "Acknowledgement", "ack_t = F(t), the cumulative incidence of a first answer; response_rate = acknowledged / n",
     "units answered by the brand or its staff, not earlier than the call, readable by all who could read the call; bots and reactions never answer",
@@ -165,9 +165,9 @@ def acknowledgement(lab: Lab, by: str | Sequence[str] = (), within: str | Sequen
     notes += small(frame)
     card = card_per(CARD, per)
     if keys.height > 50: return Measure("acknowledgement", frame, card, draw, notes, params, people=people)
-    curve = followed(survival.curve(code, times["seconds"], times["cause"]), code, times["person"], times["seconds"])
+    curve = survival.curve(code, times["seconds"], times["cause"])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
-    return Measure("acknowledgement", frame, card, draw, notes, params, detail, people)
+    return Measure("acknowledgement", frame, card, draw, notes, params, detail, people, people_left(curve, code, times["person"], times["seconds"]))
 
 # %% ../nbs/07_acknowledgement.ipynb #6fdaef96
 def time_zone(lab: Lab, tz: str) -> str:

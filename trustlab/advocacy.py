@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOURNEYS', 'EXPOSED', 'CARD', 'journeys', 'conversion', 'at_each', 'few_events', 'draw']
 
-# %% ../nbs/09_advocacy.ipynb #0c9f5355
+# %% ../nbs/09_advocacy.ipynb #0094af88
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +17,7 @@ from .acknowledgement import answerable, brands_of, calls, coded, small
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .store import Lab
-from .suppression import followed, people_in
+from .suppression import people_in, people_left
 
 # %% ../nbs/09_advocacy.ipynb #dbcde5b1
 JOURNEYS = """
@@ -55,7 +55,7 @@ def journeys(lab: Lab, brand: list[str] | None, per: str = "account") -> pl.Data
     "One row per acknowledged person and brand: brand, platform, `seconds` watched since the first answer, `cause` (1: recommended it), `before` (1: had done so already), `person`"
     return lab.sql(JOURNEYS.format(calls=calls(bool(brand)), acts=signals.acts_query(), **EXPOSED[per]), **({"brand": brand} if brand else {}))
 
-# %% ../nbs/09_advocacy.ipynb #88141f8d
+# %% ../nbs/09_advocacy.ipynb #30a7e8d1
 CARD = Card(
     "Conversion to advocacy (descriptive)", "conversion_t = F(t), the cumulative incidence of a first recommendation after the first answer",
     "people who recommend the brand after it first answered them (rule recommends-1: a recommendation in the first person, in English, not denied)",
@@ -77,6 +77,7 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     per = choose("per", per, PER)
     with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "How many of the acknowledged recommend the brand")
+        signals.needs_text(lab, "How many of the acknowledged recommend the brand")
         rows = journeys(lab, brands, per)
     early, rows = rows.filter(pl.col("before") == 1), rows.filter(pl.col("before") == 0)
     if rows.is_empty(): raise NotIdentifiable("Conversion cannot be answered: nobody in this store was acknowledged by a brand, so there is no first answer to count from.")
@@ -84,10 +85,10 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     frame = keys.with_columns(arm=pl.lit(exposure), **at_each(rows, code, keys.height, spans)).drop("all", strict=False)
     notes += [Note(f"left out: {early.height:,} people who had recommended the brand before its first answer", early["person"].n_unique())] * bool(early.height)
     notes += [*few_events(frame), *small(frame), *persons_note(lab, per)]
-    curve = followed(survival.curve(code, rows["seconds"], rows["cause"]), code, rows["person"], rows["seconds"])
+    curve = survival.curve(code, rows["seconds"], rows["cause"])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all", strict=False)
     params = {"exposure": exposure, "outcome": outcome, "horizon": list(spans), "by": list(by), "brand": brands, "per": per}
-    return Measure("conversion", frame, card_per(CARD, per), draw, notes, params, detail, people_in(code, rows["person"], keys.height))
+    return Measure("conversion", frame, card_per(CARD, per), draw, notes, params, detail, people_in(code, rows["person"], keys.height), people_left(curve, code, rows["person"], rows["seconds"]))
 
 # %% ../nbs/09_advocacy.ipynb #d27259e4
 def at_each(rows: pl.DataFrame, code: np.ndarray, size: int, spans: dict[str, float]) -> dict[str, pl.Series]:

@@ -146,8 +146,8 @@ def told(row: dict[str, Any], value: str, low: str, high: str) -> str:
     interval = f" ({said(value, row[low])} to {said(value, row[high])})" if row[low] is not None and row[high] is not None else ""
     return f"{said(value, row[value])}{interval}" + (f", n = {row['n']:,}" if row.get("n") is not None else "")
 
-# %% ../nbs/05c_charts.ipynb #3d0982f5
-CURVE = ("seconds", "estimate", "low", "high", "at_risk", "people")
+# %% ../nbs/05c_charts.ipynb #90046fb5
+CURVE = ("seconds", "estimate", "low", "high", "at_risk")
 
 def rgba(color: str, alpha: float) -> str:
     "A hex colour made transparent"

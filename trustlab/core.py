@@ -150,7 +150,7 @@ class Note(str):
         note.people = people
         return note
 
-# %% ../nbs/00_core.ipynb #d28b5f7a
+# %% ../nbs/00_core.ipynb #5b1c928e
 @dataclass
 class Measure:
     "A result: `frame` (one row per group), `card` (its definition), `notes` (what was left out, and how many), and its chart"
@@ -162,6 +162,7 @@ class Measure:
     params: dict[str, Any] = field(default_factory=dict)
     detail: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
     people: list[int] = field(default_factory=list, repr=False)
+    left: list[int] = field(default_factory=list, repr=False)
     hidden: list[str] = field(default_factory=list, repr=False)
 
     def figure(self) -> Any:
