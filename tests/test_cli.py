@@ -24,7 +24,7 @@ from trustlab.cli import EXITS, FORMATS, MEASURES, app, function_of, run
 from trustlab.core import Measure
 from trustlab.store import Lab
 
-COMMANDS = ["load", "inspect", "sources", "rejects", "roles", "identify", "proposals", "separate", "check", "measure", "report", "forget", "demo"]
+COMMANDS = ["load", "inspect", "sources", "rejects", "roles", "identify", "proposals", "separate", "check", "measure", "report", "forget", "expire", "demo"]
 START = [sys.executable, "-c", "import sys; sys.argv[0] = 'trustlab'; from trustlab.cli import main; main()"]
 pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
 HEAD = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n"
@@ -277,7 +277,7 @@ def test_forget_erases_and_says_what(here, desk, keys):
     ran = fine(here(desk, "forget ten.duckdb 101 --yes --reason asked"))
     [key] = keys.iterdir()
     assert posts and f"posts {posts}," in ran.out and "accounts 1," in ran.out and str(key) in ran.err and "Backups" in ran.err
-    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from post where author_key = 'twcs:101'")["n"][0] == 0 and lab.sql("select reason from erasure")["reason"].to_list() == ["asked"]
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from post where author_key = 'twcs:101'")["n"][0] == 0 and set(lab.sql("select reason from erasure")["reason"]) == {"asked"}
     again = fine(here(desk, "load ten.duckdb ten.csv --again"), 3)
     assert f"{posts} of 10 records were rejected" in again.err and f"{posts} erased" in fine(here(desk, "rejects ten.duckdb")).out
     assert mode(desk / "ten.duckdb") == 0o600 and names(desk) == {"ten.csv", "ten.duckdb"}
@@ -298,7 +298,7 @@ def test_forget_asks_on_a_terminal(answer, code, desk):
                           preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0)) as process:
         os.close(theirs)
         asked = ""
-        while "[y/N]" not in asked: asked += process.stderr.read(1)
+        while "[y/N]" not in asked and (more := process.stderr.read(1)): asked += more
         os.write(ours, (answer + "\n").encode())
         out, err = process.communicate(timeout=60)
     os.close(ours)
@@ -310,6 +310,19 @@ def test_forget_does_not_begin_without_room_for_a_second_copy(here, desk, monkey
     before = (desk / "ten.duckdb").read_bytes()
     monkeypatch.setattr("trustlab.cli.shutil.disk_usage", lambda folder: type("usage", (), {"free": len(before) - 1}))
     assert "Writing the file anew may need 2 MB" in fine(here(desk, "forget ten.duckdb 101 --yes"), 6).err and (desk / "ten.duckdb").read_bytes() == before
+
+
+def test_expire_counts_first_and_deletes_when_told(here, desk):
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: old, all_ = lab.sql("select count(*) filter (created_at < '2024-03-10'), count(*) from post").row(0)
+    before = json.loads(here(desk, "check ten.duckdb --json").out)
+    assert 0 < old < all_ and f"would delete: posts {old}," in fine(here(desk, "expire ten.duckdb --before 2024-03-10 --dry-run")).out
+    assert "--yes" in fine(here(desk, "expire ten.duckdb --before 2024-03-10"), 2).err and json.loads(here(desk, "check ten.duckdb --json").out) == before
+    for date in ("soon", "2999-01-01"): fine(here(desk, f"expire ten.duckdb --before {date} --yes"), 2)
+    fine(here(desk, "expire ten.duckdb --yes"), 2)
+    ran = fine(here(desk, "expire ten.duckdb --before 2024-03-10 --yes --json"))
+    assert json.loads(ran.out)["posts"] == old and "Backups" in ran.err
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select count(*) as n from post")["n"][0] == all_ - old
+    assert f"{old} expired" in (fine(here(desk, "load ten.duckdb ten.csv --again"), 3), here(desk, "rejects ten.duckdb"))[1].out and mode(desk / "ten.duckdb") == 0o600
 
 
 # ---- rejects
@@ -399,8 +412,8 @@ def asked(name): return [part for key, value in SETTINGS[name].items() for part 
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_json_is_what_python_says(name, cli, ten):
-    ran = fine(cli("measure", name, "ten.duckdb", *asked(name), "--format", "json", cwd=ten))
+def test_json_is_what_python_says(name, here, ten):
+    ran = fine(here(ten, f"measure {name} ten.duckdb {shlex.join(asked(name))} --format json"))
     said = json.loads(ran.out)
     assert list(said) == ["measure", "params", "card", "rows", "notes"] and said["measure"] == name
     with Lab(ten / "ten.duckdb", read_only=True) as lab: result = function_of(name)(lab, **SETTINGS[name])
@@ -411,11 +424,11 @@ def test_json_is_what_python_says(name, cli, ten):
         for column, value in other.items(): assert row[column] == (value.isoformat() if hasattr(value, "isoformat") else value)
 
 
-def test_the_ten_rows_have_the_answers_worked_by_hand(root, cli, ten):
+def test_the_ten_rows_have_the_answers_worked_by_hand(root, here, ten):
     want = json.loads((root / "data/expected/twcs-ten.json").read_text())
-    [row] = json.loads(cli("measure", "acknowledgement", "ten.duckdb", "--format", "json", cwd=ten).out)["rows"]
+    [row] = json.loads(here(ten, "measure acknowledgement ten.duckdb --format json").out)["rows"]
     for key in ("n", "acknowledged", "pending", "response_rate", "ack_15m", "ack_1h", "ack_24h", "ack_7d", "median_seconds"): assert row[key] == pytest.approx(want["acknowledgement"][key])
-    [row] = json.loads(cli("measure", "reciprocity", "ten.duckdb", "--format", "json", cwd=ten).out)["rows"]
+    [row] = json.loads(here(ten, "measure reciprocity ten.duckdb --format json").out)["rows"]
     for key, value in want["reciprocity"].items():
         if key != "window": assert row[key] == pytest.approx(value), key
 
@@ -464,9 +477,9 @@ def test_names_from_an_export_cannot_drive_the_terminal(here, tmp_path):
     assert "[red]" in shown.out and "[red]" in refused.err and "\x1b" not in shown.out + refused.err
 
 
-def test_warnings_go_to_standard_error(cli, desk):
-    fine(cli("load", "new.duckdb", "ten.csv", "--scope", "answered", cwd=desk))
-    ran = fine(cli("measure", "acknowledgement", "new.duckdb", "--format", "json", cwd=desk))
+def test_warnings_go_to_standard_error(here, desk):
+    fine(here(desk, "load new.duckdb ten.csv --scope answered"))
+    ran = fine(here(desk, "measure acknowledgement new.duckdb --format json"))
     assert json.loads(ran.out)["rows"] and ran.err and all(line.startswith("warning: ") for line in ran.err.splitlines())
 
 
@@ -540,17 +553,17 @@ def test_a_question_that_the_store_cannot_answer_is_4(name, here, tmp_path):
     fine(here(tmp_path, f"measure {name} bare.duckdb"), 4)
 
 
-def test_an_export_refused_after_another_says_so(cli, desk):
+def test_an_export_refused_after_another_says_so(here, desk):
     (desk / "some.csv").write_text(HEAD.replace("author_id", "author") + "1,101,True,Mon Mar 04 10:00:00 +0000 2024,help,2,\n")
-    ran = cli("load", "new.duckdb", "ten.csv", "some.csv", cwd=desk)
-    assert ran.code == 4 and ran.err.startswith("1 of the exports of this call was stored before") and "author_id" in ran.err
-    assert '"n": 10' in cli("check", "new.duckdb", "--json", cwd=desk).out
+    ran = here(desk, "load new.duckdb ten.csv some.csv --pseudonyms drop")
+    assert ran.code == 4 and re.match(r"1 of the exports of this call was stored before this \(the key of this store is in .+\.key\):\n", ran.err) and "author_id" in ran.err
+    assert '"n": 10' in here(desk, "check new.duckdb --json").out
 
 
 def test_a_store_that_another_process_holds_is_5(here, cli, desk):
     (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n")
     lines = ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages",
-             "forget ten.duckdb 101 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
+             "forget ten.duckdb 101 --yes", "expire ten.duckdb --before 2024-03-10 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
     lines = [f"{line} --wait 0.2" for line in lines]
     with subprocess.Popen([sys.executable, "-c", "from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"

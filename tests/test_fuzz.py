@@ -69,7 +69,7 @@ SHAPES = {
     "google-business-profile": [made("place.json", json.dumps({"reviews": [PLACE, PLACE | {"reviewId": "b"}], "totalReviewCount": 2}))],
     "khoros": [made("k.csv", "postId,postDate,post,conversationId,replyToId,authorId,authorName,direction,channel", "1,1704103200000,help,c1,,a,Ann,INBOUND,acme", "2,2024-01-01T11:00:00Z,sure,c1,1,b,Ben,OUTBOUND,acme")],
     "brandwatch": [made("b.csv", "Report: mentions", "", "Query Id,Resource Id,Date,Title,Snippet,Full Text,Url,Language,Author,Thread Id,Reply To", "1,r1,2024-01-01 10:00:00.0,T,S,@acme hello,https://x.example/1,en,ann,t1,", "1,r2,2024-01-01 11:00:00.0,T,S,hello,,en,acme,t1,r1")],
-    "hootsuite": [made("h.csv", "Conversation ID,Message ID,Created at,Direction,Message,Contact Profile ID,Contact Name,Channel,Medium", "c1,m1,2024-01-01 10:00,Inbound,help,p1,Ann,acme,dm", "c1,m2,2024-01-01 10:05,Outbound,sure,p1,Ann,acme,dm")],
+    "hootsuite": [made("h.csv", "Conversation ID,Message ID,Created at,Direction,Message,Contact Profile ID,Contact Name,Channel,Medium", "c1,m1,2024-01-01 10:00,Inbound,help,p1,Ann,acme,dm", "c1,m2,2024-01-01 10:05,Outbound,sure,p0,Acme,acme,dm")],
     "front": [made("f.csv", "Message ID,Message date,Extract,Conversation ID,Author,Contact handle,Direction,Inbox", "m1,2024-01-01 10:00,help,c1,,ann@x.example,Inbound,Acme", "m2,2024-01-01 10:05,sure,c1,Ben,ann@x.example,Outbound,Acme")],
     "sprout": [made("s.ndjson", *(json.dumps({"guid": g, "created_time": "2024-01-01T10:00:00Z", "text": "hi", "parent_guid": p, "perma_link": "https://x.example/1", "from": {"guid": "a" + g, "screen_name": "ann", "name": "Ann"}, "direction": d, "profile_guid": "acme"})
                                   for g, p, d in (("1", None, "inbound"), ("2", "1", "outbound"))))],
@@ -96,6 +96,7 @@ def tree_of(name, raw):
     "What a file holds as nested lists, and how to write it again; None when it is not text of a known kind"
     ending, text = name.rsplit(".", 1)[-1].lower(), raw.decode("utf-16" if raw[:2] == b"\xff\xfe" else "utf-8-sig", "replace")
     read = lambda t: json.loads(t, object_pairs_hook=lambda pairs: Pairs([k, v] for k, v in pairs))
+    if ending == "json" and re.match(r"\{.*\}\n\{", text): ending = "ndjson"
     if ending == "json": return read(text), dump
     if ending == "js": return read(text[text.index("=") + 1:].strip().rstrip(";")), lambda tree: text[: text.index("=") + 1] + dump(tree)
     if ending in ("jsonl", "ndjson"): return [read(line) for line in text.splitlines() if line.strip()], lambda tree: "\n".join(map(dump, tree)) + "\n"
@@ -245,6 +246,8 @@ def packed(folder, files, way):
     return path
 
 
+CONTRADICTIONS = "accounts whose declared roles overlap"
+"What an export can truly say, when a row of it was changed: that one account speaks for both sides"
 TABLES = ("load", "post", "account", "role", "interaction", "post_count", "reject", "coverage", "signal")
 def contents(lab): return {t: lab.sql(f"select count(*), coalesce(sum(hash(t::varchar)::hugeint), 0)::varchar from {t} t").row(0) for t in TABLES}
 def posts(lab): return lab.sql("select (select count(*) from post), (select count(*) from reject)").row(0)
@@ -274,7 +277,7 @@ def load_damaged(name, files, way, named, before, masked, edits=()):
             after = posts(lab)
             assert after == (count[0] + receipt.stored, count[1] + receipt.rejected), (receipt, count, after)
             done = "loaded"
-        unsound = lab.check().filter((pl.col("part") == "sound") & (pl.col("n") > 0))
+        unsound = lab.check().filter((pl.col("part") == "sound") & (pl.col("n") > 0) & (pl.col("what") != CONTRADICTIONS))
         assert unsound.is_empty(), unsound.rows()
         assert not [p for p in Path(lab.spill).glob("*")], "a file was left behind"
     return done

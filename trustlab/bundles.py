@@ -160,7 +160,7 @@ def guarded(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipIn
     try: return io.BufferedReader(Guarded(archive.open(info), fault, path, info.file_size), 1 << 16)
     except PACKING as error: raise fault(error) from None
 
-# %% ../nbs/02b_bundles.ipynb #cf159536
+# %% ../nbs/02b_bundles.ipynb #904ce686
 def from_tar(path: Path) -> Bundle:
     "The regular files of a tar, tar.gz, tar.bz2 or tar.xz, read once to its end so that its checksum counts; links and devices are skipped"
     infos, unpacked, most = [], 0, max(MAX_RATIO * path.stat().st_size, BOMB_BYTES)
@@ -170,7 +170,7 @@ def from_tar(path: Path) -> Bundle:
                 infos.append(info)
                 if (unpacked := unpacked + info.size) > most or len(infos) > MAX_MEMBERS: break
             while unpacked <= most and (block := archive.fileobj.read(1 << 20)): unpacked += len(block)
-    except tarfile.TarError as error: raise InvalidExport(f"{path}: not a readable tar archive ({error}); download it again.") from None
+    except tarfile.TarError as error: raise InvalidExport(f"{path}: not a readable tar archive ({str(error).splitlines()[-1].strip(' -')}); download it again.") from None
     except Exception as error: raise InvalidExport(f"{path}: the archive is damaged ({error}); download it again.") from None
     if unpacked > most or len(infos) > MAX_MEMBERS:
         raise UnsafeArchive(f"{path}: would unpack to more than {min(unpacked, most):,} bytes, or more than {MAX_MEMBERS:,} members; if you trust it, unpack it and load the folder.")

@@ -12,9 +12,10 @@ __all__ = ['EXITS', 'CODES', 'RAN_OUT', 'SPOKEN', 'ROOM', 'ROOM_MASKED', 'MANY',
            'version', 'patience', 'memory', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
            'inspected', 'sources', 'sheet', 'glimpse', 'place', 'tallied', 'rejects', 'rejects_as', 'roles', 'identify',
            'table_of', 'proposals', 'separate', 'check', 'measure', 'target', 'write', 'report', 'published', 'looped',
-           'steps', 'forget', 'held', 'exactly', 'sure', 'roomy', 'demo', 'packaged', 'run', 'interrupt', 'main']
+           'steps', 'forget', 'held', 'exactly', 'sure', 'roomy', 'expire', 'demo', 'packaged', 'run', 'interrupt',
+           'main']
 
-# %% ../nbs/14_cli.ipynb #a64c25bb
+# %% ../nbs/14_cli.ipynb #d2bc0aa4
 import atexit, errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ import duckdb
 import polars as pl
 import typer
 
-import trustlab.identity, trustlab.sources
+import trustlab.identity, trustlab.retention, trustlab.sources
 from .core import *
 from .bundles import bundles, siblings
 from .intake import formats
@@ -72,7 +73,7 @@ def audible() -> Iterator[None]:
         setattr(warnings, "showwarning", lambda message, *place: tell(f"warning: {message}"))
         yield
 
-# %% ../nbs/14_cli.ipynb #f914ee3e
+# %% ../nbs/14_cli.ipynb #53b1a89d
 EXITS = {
     0: "all in",
     2: "wrong usage; also an unknown parameter, measure, brand or source",
@@ -113,7 +114,7 @@ def paragraph(error: BaseException) -> str:
     if code == 130: return isinstance(error, typer.Abort) and str(error) or "interrupted; what was under way was undone."
     if said := getattr(error, "format_message", None): return f"{re.sub('[.]?$', '' if said().endswith('?') else '.', said(), count=1)} Try `{getattr(getattr(error, 'ctx', None), 'command_path', 'trustlab')} --help`."
     if isinstance(error, OSError) and error.strerror: return f"{short(error.filename or 'file')}: {error.strerror}."
-    if (what := exhausted(error)) and not isinstance(error, NoRoom): return RAN_OUT[what]
+    if (what := exhausted(error)) and (not isinstance(error, TrustlabError) or "memory or disk ran out" in str(error)): return RAN_OUT[what]
     if isinstance(error, UnicodeEncodeError): return f"{short(error.object)}: a name that is not UTF-8; rename it."
     if code != 1: return re.sub(SPOKEN, lambda m: "--" + m[1].replace("_", "-"), str(error))
     return f"{type(error).__name__}: {error}. This is a fault of trustlab; please report it with the command that brought it about."
@@ -350,7 +351,7 @@ def say_version(wanted: bool) -> None:
 @app.callback()
 def options(version: Annotated[bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")] = False) -> None: ...
 
-# %% ../nbs/14_cli.ipynb #19e440ca
+# %% ../nbs/14_cli.ipynb #75a439fa
 @app.command()
 def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Exports: files, folders, archives.", show_default=False)],
          source: Annotated[str | None, typer.Option(metavar="NAME", help="The reader, instead of recognising it; see `trustlab sources`.")] = None,
@@ -377,7 +378,7 @@ def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH
         masks = pseudonyms and not lab.masked
         if pseudonyms: lab.pseudonymise(choose("--pseudonyms", pseudonyms, ("drop", "scrub")))
         with needing(lab, paths): receipt = lab.load(*paths, source=source, mapping=mapping, brand=brand, scope=scope, exported_at=exported_at, options=options, max_rejects=max_rejects, allow_empty=allow_empty, again=again)
-        if masks: tell(f"the key of this store is {kept_key(lab)}; {KEY}")
+        if masks and store != ":memory:": tell(f"the key of this store is {kept_key(lab)}; {KEY}")
     return received(receipt, store, json)
 
 # %% ../nbs/14_cli.ipynb #14d4fad7
@@ -511,7 +512,7 @@ def table_of(path: Path) -> Path | pl.DataFrame:
     try: return pl.read_csv(path.read_bytes(), infer_schema=False)
     except pl.exceptions.PolarsError as error: raise InvalidParameter(f"{short(path)}: {str(error).splitlines()[0]}.") from None
 
-# %% ../nbs/14_cli.ipynb #4e3ed2ca
+# %% ../nbs/14_cli.ipynb #dc78e68a
 @app.command()
 def proposals(store: Store, accept: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Join the pairs of a file: rows of this list that are right.", show_default=False)] = None,
               most: Annotated[int, typer.Option(metavar="N", help="Pass over handles and links that more accounts share.")] = 20,
@@ -535,7 +536,7 @@ def separate(store: Store, accounts: Accounts, wait: Wait = 5, memory_limit: Mem
 
     \b
     Example:
-      trustlab separate demo/town.duckdb twcs:100017
+      trustlab separate demo/town.duckdb twcs:116189
     """
     with opened(store, wait, memory_limit, read_only=False) as lab: tell(f"joins undone: {lab.separate(*accounts)}.")
 
@@ -623,7 +624,7 @@ def steps() -> Iterator[Callable[[int, int], None]]:
         task = bar.add_task("running the report", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
-# %% ../nbs/14_cli.ipynb #8e521bf4
+# %% ../nbs/14_cli.ipynb #6b6900c1
 @app.command()
 def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept with the erasure; no names, please.")] = "", yes: Yes = False, wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Erase people for good, and keep them out of later loads.
@@ -632,7 +633,7 @@ def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option
 
     \b
     Example:
-      trustlab forget demo/town.duckdb twcs:100017 --yes
+      trustlab forget demo/town.duckdb twcs:116189 --yes
     """
     with opened(store, wait, memory_limit, read_only=False) as lab:
         keys = exactly(lab, accounts)
@@ -645,11 +646,12 @@ def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option
     if not known: tell(f"the key by which they are known again is {key}; without it nothing more can be loaded.")
     tell(f"Backups, exports and pages made before are not touched{f' (reports made from this store: {near(str(), runs)})' if len(runs) else ''}: delete or make them again.")
 
-# %% ../nbs/14_cli.ipynb #f4ff016f
+# %% ../nbs/14_cli.ipynb #67fed2df
 HELD = {"accounts": "account", "posts": "post", "acts": "interaction", "counts": "post_count", "signals": "signal", "roles": "role"}
 
 def held(lab: Lab) -> dict[str, int]: return {what: lab.sql(f"select count(*) as n from {table}")["n"][0] for what, table in HELD.items()}
 
+# %% ../nbs/14_cli.ipynb #19a55726
 def exactly(lab: Lab, names: Sequence[str]) -> list[str]:
     "The keys of the accounts that `names` mean; raises `InvalidParameter` for a name that is not there, or that several accounts have"
     found = lab.resolve(pl.Series(names, dtype=pl.String))
@@ -667,6 +669,27 @@ def roomy(store: str) -> None:
     "Raises `NoRoom` unless a second copy of the store has room beside it"
     size, folder = Path(store).stat().st_size, Path(store).absolute().parent
     if shutil.disk_usage(folder).free < size: raise NoRoom(f"{store}: nothing was changed. {wanted(store, size, 'Writing the file anew')}")
+
+# %% ../nbs/14_cli.ipynb #7f021a23
+@app.command()
+def expire(store: Store, before: Annotated[str | None, typer.Option(metavar="DATE", help="Posts before this day go (UTC); else as lab.retain set.")] = None,
+           dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False, yes: Yes = False, wait: Wait = 5, memory_limit: Memory = None, json: Json = False) -> None:
+    """Delete old posts for good, and keep counts of them.
+
+    The counts are by week and brand, and leave out those of fewer than five people. The file is written anew.
+
+    \b
+    Example:
+      trustlab expire demo/town.duckdb --before 2024-04-01 --dry-run
+    """
+    with opened(store, wait, memory_limit, read_only=False) as lab:
+        done = lab.expire(before, dry_run=True)
+        if not dry_run:
+            roomy(store)
+            sure(f"Delete {done['posts']:,} posts before {done['before']:%Y-%m-%d %H:%M} UTC from {store} for good?", yes)
+            done = lab.expire(done["before"])
+    put(dumped(done) if json else ("would delete" if dry_run else "deleted") + f": posts {done['posts']:,}, acts {done['interactions']:,}, counts {done['post_counts']:,}, signals {done['signals']:,}, accounts {done['accounts']:,}; kept cells {done['cells']:,}, withheld {done['withheld']:,}; posts without a date stay: {done['undated']:,}")
+    if not dry_run: tell("Backups, exports and pages made before are not touched: delete or make them again.")
 
 # %% ../nbs/14_cli.ipynb #fff7e722
 @app.command()

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['READERS', 'REJECT', 'MAX_RECORD', 'TOKEN', 'RAW_COLUMNS', 'RAW', 'AS_TEXT', 'UNFIT', 'Sheet', 'Reader', 'register',
            'readers', 'sniff', 'formats', 'Intake', 'reject', 'array_records', 'size', 'closing', 'balance', 'beyond',
-           'records', 'sift', 'lines', 'whole_lines', 'line_records', 'numbered', 'place', 'reject_coded', 'unreadable']
+           'parsed', 'records', 'sift', 'lines', 'whole_lines', 'line_records', 'numbered', 'place', 'clock',
+           'reject_coded', 'unreadable']
 
 # %% ../nbs/02f_intake.ipynb #3c738587
 import io, json, re
@@ -25,7 +26,7 @@ from .delimited import as_utf8, copied, line_ends
 from .schema import quoted
 from .store import Lab
 
-# %% ../nbs/02f_intake.ipynb #300ad7f7
+# %% ../nbs/02f_intake.ipynb #84d136aa
 @dataclass(frozen=True)
 class Sheet:
     "What a format's page promises: the fields it understands, those it ignores by choice, what the format can answer, what it was tested on, its known limits"
@@ -44,6 +45,7 @@ class Reader:
     stage: Callable[["Intake"], None] = field(repr=False)
     sheet: Sheet | None = field(default=None, repr=False)
     options: tuple[str, ...] = field(default=(), repr=False)
+    together: bool = field(default=False, repr=False)
 
 READERS: dict[str, Reader] = {}
 
@@ -179,6 +181,14 @@ def beyond(source: io.TextIOBase, text: str) -> tuple[int, str]:
         if end: return passed + size(more[: end - len(carry)]), more[end - len(carry):]
     return 0, ""
 
+# %% ../nbs/02f_intake.ipynb #86932cc1
+def parsed(text: str | bytes) -> Any:
+    "A JSON text as Python values, halves of characters as U+FFFD; raises `ValueError` for what is no JSON, or nested without end"
+    try: value = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, strict=False)
+    except RecursionError: raise ValueError("nested too deeply") from None
+    if not re.search(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]", text if isinstance(text, str) else text.decode("utf-8-sig")): return value
+    return json.loads(re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(value, ensure_ascii=False)))
+
 # %% ../nbs/02f_intake.ipynb #767e7cad
 def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> None:
     "Stages JSON records, given as (member, record, byte offset, text, whole), as `s_raw(member, record, byte_offset, doc)`; unreadable ones are rejected"
@@ -254,10 +264,10 @@ def numbered(stream: BinaryIO) -> Iterator[tuple[int, int, bytes, bool]]:
         if raw.strip(b" \t\r\n\xef\xbb\xbf"): yield line, at, raw.rstrip(b"\r\n"), length == len(raw)
         line, at = line + 1, at + length
 
-# %% ../nbs/02f_intake.ipynb #c838d75f
+# %% ../nbs/02f_intake.ipynb #d6175c72
 def place(self: Intake) -> None:
     "Completes the rejects of files of lines with their line, byte offset and bytes"
-    wanted = frame_of(self.con.sql("select member, record from s_reject where byte_offset is null order by member, record")).group_by("member", maintain_order=True).agg("record")
+    wanted = frame_of(self.con.sql("select member, record from s_reject where line is null order by member, record")).group_by("member", maintain_order=True).agg("record")
     found = []
     for name, records in wanted.rows():
         if name not in self.lined: continue
@@ -270,6 +280,16 @@ def place(self: Intake) -> None:
         self.con.execute("update s_reject set line = f.line, byte_offset = f.at, raw = f.raw from read_parquet(?) f where f.member = s_reject.member and f.record = s_reject.record", [path])
 
 Intake.place = place
+
+# %% ../nbs/02f_intake.ipynb #4af2d2f5
+def clock(self: Intake, wall: str, zone: str, table: str = "record") -> None:
+    "Notes how many times on a wall clock, SQL `wall` over a staging table, lie in an hour that the clock of `zone` skipped or showed twice"
+    again = "timezone($zone, timezone($zone, w) - interval 1 hour) = w"
+    skipped, twice = self.con.execute(f"""select count(*) filter (timezone($zone, timezone($zone, w)) <> w), count(*) filter ({again})
+        from (select ({wall})::timestamp as w from {quoted("s_" + table)})""", {"zone": zone}).fetchall()[0]
+    if skipped or twice: self.notes.append(f"{skipped:,} times lie in an hour that the clock of {zone} skipped, {twice:,} in one that it showed twice; those can be an hour off.")
+
+Intake.clock = clock
 
 # %% ../nbs/02f_intake.ipynb #c747bd93
 def reject_coded(self: Intake, messages: dict[str, tuple[str, str]]) -> None:

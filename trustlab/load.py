@@ -8,7 +8,7 @@ __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'DAMAGED
            'link_stored', 'update_known', 'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt',
            'sentence', 'digest', 'Wishes', 'load_one', 'unstage', 'staged', 'now', 'spill', 'merge', 'tolerable',
            'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread', 'moment', 'limit', 'known_options', 'flat',
-           'in_transaction', 'Found', 'recognised', 'sniffed', 'strangers', 'replay', 'declare', 'bar']
+           'in_transaction', 'Found', 'recognised', 'sniffed', 'members', 'strangers', 'replay', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #d73628d4
 import codecs, hashlib, os, re, sys, tempfile, warnings
@@ -225,11 +225,11 @@ def sentence(row: dict[str, Any]) -> str:
     counts = ", ".join(f"{row[c]:,} {c}" for c in COUNTS if row[c] or c in ("read", "stored"))
     return f"{row['source']} {Path(row['path']).name}{':' + row['member'] if row['member'] and row['member'] != Path(row['path']).name else ''}: {counts}; scope {row['scope']}{span} ({row['status']})"
 
-# %% ../nbs/03_load.ipynb #5cedc5a8
-def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[str, int]:
-    "The sha256 and the size of an export: of the file, or of the names and contents of all members below its root"
+# %% ../nbs/03_load.ipynb #4dfb9f12
+def digest(reader: Reader, bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[str, int]:
+    "The sha256 and the size of an export: of the file, or of the names and contents of all its members"
     whole = bundle.path.is_file()
-    files = [bundle.path] if whole else [root] if root in bundle.names else [n for n in bundle.names if n.startswith(root.rsplit("/", 1)[0] + "/" if "/" in root else "")]
+    files = [bundle.path] if whole else members(reader, bundle, root)
     total, bytes_read = hashlib.sha256(), 0
     for name in files:
         if not whole: total.update(name.encode() + b"\0")
@@ -238,7 +238,7 @@ def digest(bundle: Bundle, root: str, advance: Callable[[int], None]) -> tuple[s
                 total.update(block); bytes_read += len(block); advance(len(block))
     return total.hexdigest(), bytes_read
 
-# %% ../nbs/03_load.ipynb #940a960b
+# %% ../nbs/03_load.ipynb #a6a0ad90
 AFTER_LOAD: list[Callable[[Lab, str], None]] = []
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class Wishes:
 
 def load_one(lab: Lab, reader: Reader, bundle: Bundle, root: str, wishes: Wishes, advance: Callable) -> dict[str, Any]:
     "Loads one export inside the transaction that is open; returns its row of the receipt"
-    started, (sha, size) = now(), digest(bundle, root, advance)
+    started, (sha, size) = now(), digest(reader, bundle, root, advance)
     seen = lab.sql("select * from load where sha256 = $sha and source = $source and coalesce(member, '') = $root", sha=sha, source=reader.name, root=hidden(lab, root) or "").to_dicts()
     if seen and not wishes.again: return seen[0] | dict.fromkeys(COUNTS, 0) | {"read": (n := seen[0]["read"] - seen[0]["rejected"]), "same": n, "status": "already loaded"}
     load_id = f"{lab.sql('select count(*) from load').row(0)[0] + 1:06}"
@@ -299,10 +299,11 @@ def spill(lab: Lab) -> str:
     os.makedirs(lab.spill, mode=0o700, exist_ok=True)
     return lab.spill
 
-# %% ../nbs/03_load.ipynb #0fa1e6a9
+# %% ../nbs/03_load.ipynb #4364c39e
 def merge(intake: Intake, load_id: str, wishes: Wishes) -> dict[str, Any]:
     "Brings the staged rows into the store and returns the counts, which must add up"
     tolerable(intake, wishes)
+    if "rating" in intake.columns("record"): intake.con.execute("update s_record set rating = null where not isfinite(rating::double)")
     intake.link()
     if intake.lab.masked: mask(intake, wishes.brands); link_stored(intake)
     drop_erased(intake)
@@ -445,7 +446,7 @@ def in_transaction(lab: Lab, job: Callable[[], Any]) -> Any:
     "What `job` returns, run as one transaction"
     with lab.transaction(): return job()
 
-# %% ../nbs/03_load.ipynb #9f7f809f
+# %% ../nbs/03_load.ipynb #ed2bf1f3
 @dataclass(frozen=True)
 class Found:
     "An export that a reader recognised; `lenient` when it lies in a folder, where one that is refused does not stop the others"
@@ -471,7 +472,7 @@ def recognised(paths: list[str | Path], source: str | Reader | None) -> tuple[li
             raise UnknownSource(f"{path}: no reader recognises this{f' as {source}' if isinstance(source, str) else ''}. It reads {kinds}. If it is one of these, name it with source=; "
                                 "any other table is read with a mapping file (`trustlab inspect` drafts one).")
         found += here
-        unread += [row for bundle in parts for row in strangers(bundle, [f.root for f in here if f.bundle is bundle])]
+        unread += [row for bundle in parts for row in strangers(bundle, [n for f in here if f.bundle is bundle for n in members(f.reader, bundle, f.root)])]
     return found, unread
 
 def sniffed(bundle: Bundle, source: str | Reader | None) -> tuple[Bundle, list[tuple[Reader, str]]]:
@@ -484,15 +485,21 @@ def sniffed(bundle: Bundle, source: str | Reader | None) -> tuple[Bundle, list[t
     if first and not found: raise first
     return bundle, found
 
-def strangers(bundle: Bundle, roots: list[str]) -> list[dict[str, str]]:
-    "The files of a bundle that belong to none of its exports, which lie at or below `roots`; an archive without any is one of them"
-    if roots or not bundle.archive: rest = {n: NO_EXPORT for n in bundle.names if not any(n == r if r in bundle.names else n.startswith(r) for r in roots)}
+def members(reader: Reader, bundle: Bundle, root: str) -> list[str]:
+    "The files of an export: those below its root; the one at its root, and for a reader that takes files together those beside it too"
+    if root in bundle.names and not reader.together: return [root]
+    folder = root[: root.rfind("/") + 1] if root in bundle.names else root
+    return [n for n in bundle.names if n.startswith(folder)]
+
+def strangers(bundle: Bundle, taken: list[str]) -> list[dict[str, str]]:
+    "The files of a bundle that are not among those of its exports; an archive without any export is one of them"
+    if taken or not bundle.archive: rest = {n: NO_EXPORT for n in bundle.names.keys() - set(taken)}
     else: rest = bundle.skipped if not bundle.names else {bundle.path.name: NO_EXPORT}
-    return [{"file": clean(name), "why": why} for name, why in rest.items()]
+    return [{"file": clean(name), "why": why} for name, why in sorted(rest.items())]
 
 NO_EXPORT = "not an export that trustlab knows"
 
-# %% ../nbs/03_load.ipynb #6151a090
+# %% ../nbs/03_load.ipynb #5dd30fc8
 def replay(self: Lab, progress: bool | None = None) -> Receipt:
     """Reads the exports that have rejected records once more, from where they lay when they were loaded, and returns a `Receipt`.
 
@@ -501,7 +508,7 @@ def replay(self: Lab, progress: bool | None = None) -> Receipt:
     for old in self.sql("select * from load where load_id in (select load_id from reject where replayed_at is null) order by load_id").to_dicts():
         path, root = Path(old["path"]), old["member"] or ""
         here = [f for f in recognised([path], old["source"])[0] if f.root == root] if path.exists() and old["source"] in readers() else []
-        if not here or digest(here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": "no longer there as it was loaded; load it again"}); continue
+        if not here or digest(here[0].reader, here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": "no longer there as it was loaded; load it again"}); continue
         wishes = Wishes(old["scope"], old["exported_at"], allow_empty=True, again=True)
         def job(found: Found = here[0], load_id: str = old["load_id"]) -> dict[str, Any]:
             self.con.execute("update reject set replayed_at = ? where load_id = ? and replayed_at is null", [now(), load_id])

@@ -102,13 +102,14 @@ def keyed(lab: Lab, key: bytes) -> Iterator[None]:
     yield
     for name in macros: lab.con.execute(f"drop macro temp.{name}")
 
-# %% ../nbs/02g_privacy.ipynb #f61f7456
+# %% ../nbs/02g_privacy.ipynb #3fdb9613
 def pseudonymise(self: Lab, text: str = "drop") -> None:
     """Makes an empty store a pseudonymised one: from now on no load writes a person's id, handle, name, link or file name into it.
 
     `text` is `"drop"` (no words are kept; measures that need them say so) or `"scrub"` (kept, with handles, links, e-mail addresses and long numbers replaced).
     Accounts of brands stay readable. Raises `InvalidParameter` for a store that holds posts already."""
     choose("text", text, ("drop", "scrub"))
+    changeable(self)
     if masked(self) == text: return
     if masked(self) or self.sql("select count(*) as n from load")["n"][0]: raise InvalidParameter(f"{self.path}: holds {'text in another way' if masked(self) else 'posts in clear'} already; make a new store and load the exports into it.")
     with self.transaction():
@@ -163,7 +164,7 @@ def open_accounts(intake: Intake, brands: list[str]) -> None:
           union select k from ({staged(intake)}) where list_contains($brands, lower(substr(k, strpos(k, ':') + 1)))) o
         where k is not null and pseudonym(k) not in (select account_key from account)""", {"brands": [b.lower().removeprefix("@") for b in brands]})
 
-# %% ../nbs/02g_privacy.ipynb #f9ccec62
+# %% ../nbs/02g_privacy.ipynb #adfe1531
 def mask(intake: Intake, brands: list[str]) -> None:
     "Replaces the staged rows by what a pseudonymised store keeps of them; accounts of brands (also those whose handle is in `brands`) stay"
     con, text, key = intake.con, masked(intake.lab), secret(intake.lab)
@@ -180,6 +181,7 @@ def mask(intake: Intake, brands: list[str]) -> None:
         con.execute("update s_reject set member = pseudonym(member)")
     withhold(intake)
     intake.key, intake.parent = "post_key", "reply_to_key"
+    intake.constants = {c: hidden(intake.lab, v) if c in KEYS_OF["post"] else v for c, v in intake.constants.items() if c not in ("text", "url")}
     readable = {k for (k,) in con.execute("select account_key from s_open").fetchall()}
     intake.notes = [told(note, [*intake.bundle.names, *(x for place in intake.places for x in place[:2] if x)]) for note in intake.notes]
     intake.places = [(hidden(intake.lab, place), None, closed) for place, _, closed in intake.places]
@@ -309,11 +311,11 @@ def unname(lab: Lab) -> None:
         for table, column, instead in (("load", "path", "'withheld after an erasure'"), ("load", "member", "null"), ("load", "notes", "null"), ("reject", "member", "null"), ("reject", "message", "'withheld after an erasure'")):
             lab.con.execute(f"update {quoted(table)} set {quoted(column)} = {instead} where regexp_matches({quoted(column)}, $named) and load_id in (select load_id from load where platform = $platform)", {"platform": platform, "named": named})
 
-# %% ../nbs/02g_privacy.ipynb #67e57b6a
+# %% ../nbs/02g_privacy.ipynb #0973613b
 def changeable(lab: Lab) -> None:
-    "Raises unless this lab may delete for good: open for writing, and the only one on its file"
+    "Raises unless this lab may change for good what its file is: open for writing, and the only one of this process on it"
     if lab.read_only: raise InvalidParameter(f"{lab.path}: this store is open for reading only; open it without read_only=True to change it.")
-    if lab.path != ":memory:" and store.OPEN[lab.spill] > 1: raise StoreLocked(f"{lab.path}: another Lab of this process has this store open; close it first, since the file is going to be replaced.")
+    if lab.path != ":memory:" and store.OPEN[lab.spill] > 1: raise StoreLocked(f"{lab.path}: another Lab of this process has this store open; close it first.")
 
 def due(lab: Lab) -> None:
     "Notes, in the transaction that is open, that the file has to be rewritten"

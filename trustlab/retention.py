@@ -6,11 +6,12 @@
 __all__ = ['CONVERSATIONS', 'OLD', 'BEFORE', 'EXPIRE', 'ACTIVE', 'IDLE', 'retain', 'cut_of', 'counted', 'expire', 'OnlyAsked',
            'take']
 
-# %% ../nbs/07a_retention.ipynb #1e918ffa
+# %% ../nbs/07a_retention.ipynb #af655ec3
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
 import duckdb
+import polars as pl
 
 from .acknowledgement import calls
 from .core import *

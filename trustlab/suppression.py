@@ -85,10 +85,10 @@ def beside(hidden: np.ndarray, frame: pl.DataFrame, value: np.ndarray) -> np.nda
         if hidden.any() and some.size and not hidden[some].any(): hidden[some[np.argmin(value[some])]] = True
     return hidden
 
-# %% ../nbs/05d_suppression.ipynb #01208c2e
+# %% ../nbs/05d_suppression.ipynb #e7ececfe
 def threshold(k: Any) -> int:
     "`k`, if it is a whole number from 0 on; raises `InvalidParameter` otherwise"
-    if isinstance(k, (int, float)) and not isinstance(k, bool) and k >= 0 and k == int(k): return int(k)
+    if isinstance(k, (int, float)) and not isinstance(k, bool) and k >= 0 and float(k).is_integer(): return int(k)
     raise InvalidParameter(f"suppress must be a whole number of people, 0 to hide nothing; got {k!r}.")
 
 def suppressed(measure: Measure, k: int = 5, totals: bool = True) -> Measure:

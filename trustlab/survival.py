@@ -65,18 +65,19 @@ def starts(*columns: np.ndarray) -> np.ndarray:
     changed = [np.diff(column) != 0 for column in columns]
     return np.flatnonzero(np.append(True, np.logical_or.reduce(changed))) if columns[0].size else np.zeros(0, np.int64)
 
-# %% ../nbs/05a_survival.ipynb #2b14a4cc
-def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.ndarray | None = None) -> RiskSets:
-    "The risk sets of every group 0..G-1; `cause` 0 censored, 1 of interest, other ends above; `entry` is for a single group"
+# %% ../nbs/05a_survival.ipynb #6ffa1eab
+def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.ndarray | None = None, count: np.ndarray | None = None) -> RiskSets:
+    "The risk sets of every group 0..G-1; `cause` 0 censored, 1 of interest, other ends above; `entry` is for a single group; `count` says how many each row stands for"
     size = int(group.max(initial=-1)) + 1
+    count = np.append(np.zeros(size, np.int64), np.ones(time.size, np.int64) if count is None else count)
     group, time = np.append(np.arange(size), group), np.append(np.zeros(size), time)
     cause = np.append(np.full(size, -1), cause)
     order = np.argsort(time)
     order = order[np.argsort(group[order].astype(np.uint16 if size < 65536 else np.int64), kind="stable")]
-    group, time, cause = group[order], time[order], cause[order]
+    group, time, cause, count = group[order], time[order], cause[order], count[order]
     rows = starts(group, time)
     if not rows.size: return RiskSets(rows, time, rows, rows, rows, rows, rows)
-    events, ended, censored = (np.add.reduceat(hit.astype(np.int64), rows) for hit in (cause == 1, cause > 0, cause == 0))
+    events, ended, censored = (np.add.reduceat(hit * count, rows) for hit in (cause == 1, cause > 0, cause == 0))
     left = np.cumsum(ended + censored)
     first = starts(group[rows])
     total = left[np.append(first[1:], rows.size) - 1]
@@ -187,12 +188,12 @@ def read_off(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float, level: fl
     low, high, estimate = (np.where(unknown, np.nan, column) for column in (*ends, estimate))
     return {"estimate": estimate, "low": low, "high": high, "at_risk": at_risk}
 
-# %% ../nbs/05a_survival.ipynb #0d104c94
-def grouped(group: Numbers | RiskSets, time: Numbers | None, cause: Numbers | None) -> RiskSets:
+# %% ../nbs/05a_survival.ipynb #91708e0c
+def grouped(group: Numbers | RiskSets, time: Numbers | None, cause: Numbers | None, count: Numbers | None = None) -> RiskSets:
     "The checked risk sets of many groups, or those given; raises `InvalidParameter` as `kaplan_meier` does"
     if isinstance(group, RiskSets): return group
     time = numbers("time", time)
-    return risk_sets(codes("group", group, time.size), time, codes("cause", cause, time.size))
+    return risk_sets(codes("group", group, time.size), time, codes("cause", cause, time.size), count=None if count is None else codes("count", count, time.size))
 
 # %% ../nbs/05a_survival.ipynb #d099c7f0
 def at_horizons(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, horizons: Sequence[float] = (), level: float = 0.95) -> pl.DataFrame:

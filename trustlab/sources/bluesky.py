@@ -251,7 +251,7 @@ def people(intake: Intake, what: str) -> None:
     if owners and handle: intake.stage("account", OWNER, me=owners[0], handle=handle[1])
     if made and not intake.exported_at: intake.exported_at = intake.con.execute(f"select {iso('x')} from (select ?::varchar as x)", [made[1]]).fetchall()[0][0]
 
-# %% ../../nbs/sources/03h_bluesky.ipynb #8e9cef58
+# %% ../../nbs/sources/03h_bluesky.ipynb #5a4fa00d
 def tell(intake: Intake, what: str) -> None:
     "Sets the end of a stream, and notes what is hidden, deleted, taken back, off in time, or not mapped"
     if what == "stream" and not intake.exported_at: intake.exported_at = intake.con.execute("select max(seen_at) from s_pointer").fetchall()[0][0]
@@ -279,4 +279,4 @@ SHEET = Sheet(
     answers="Both sides of a thread or of the stream: who answers whom and how soon, reciprocity, likes and shares with their people; declare the brand. Records of one account (listRecords) are own side",
     tested_on="tests/exports/bluesky; bluesky-indigo",
     limits="Times are the writers' clocks. No CAR repository, no raw firehose (CBOR). A file without any post or share is refused. What is seen of a thread ends with its newest post unless exported_at= is given.")
-register(Reader("bluesky", "Bluesky (a thread as JSON, Jetstream events as NDJSON, or listRecords)", find, stage, SHEET))
+register(Reader("bluesky", "Bluesky (a thread as JSON, Jetstream events as NDJSON, or listRecords)", find, stage, SHEET, together=True))

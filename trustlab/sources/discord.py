@@ -7,7 +7,7 @@ __all__ = ['KEPT', 'OPENS', 'CHANNEL', 'PLAIN', 'REPLY', 'COMMAND', 'NAMED', 'ME
            'PARENT_TIME', 'sections', 'elements', 'files', 'is_channel', 'find', 'channel_of', 'utc', 'messages',
            'last_by', 'turns', 'person', 'drifted', 'stage', 'tell_unnamed', 'describe']
 
-# %% ../../nbs/sources/03k_discord.ipynb #d9057c62
+# %% ../../nbs/sources/03k_discord.ipynb #c60ccca2
 import io, json, os, re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -17,7 +17,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import MAX_RECORD, Intake, Reader, Sheet, closing, register, size
+from ..load import MAX_RECORD, Intake, Reader, Sheet, closing, parsed, register, size
 from ..values import iso, off_time, time_messages
 
 # %% ../../nbs/sources/03k_discord.ipynb #8a16884b
@@ -76,17 +76,17 @@ def find(bundle: Bundle) -> list[str]:
     folders = [n.split("/")[:-1] for n in files(bundle)]
     return ["".join(part + "/" for part in os.path.commonprefix(folders))] if folders else []
 
-# %% ../../nbs/sources/03k_discord.ipynb #b8739586
+# %% ../../nbs/sources/03k_discord.ipynb #78c9ff92
 CHANNEL = dict.fromkeys(["member", "guild", "channel", "name", "type"], pl.String) | {"exported": pl.Datetime("us"), "declared": pl.Int64}
 
 def channel_of(head: str, where: str) -> dict[str, Any]:
     "What stands before the messages, as a row of the channel table; raises `InvalidExport` when the channel has no id"
     try:
-        facts = json.loads(head.lstrip("\ufeff") + "]}")
+        facts = parsed(head.lstrip("\ufeff") + "]}")
         channel, guild = facts["channel"], facts.get("guild") or {}
         row = {"guild": str(guild.get("id") or "0"), "channel": channel["id"], "name": str(channel.get("name") or channel["id"]), "type": str(channel.get("type"))}
         if not isinstance(channel["id"], str): raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise InvalidExport(f"{where}: does not say which channel it is (channel.id); its format may have changed. Export the channel again.") from None
     return row | {"exported": utc(facts.get("exportedAt"))}
 

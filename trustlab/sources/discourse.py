@@ -390,7 +390,7 @@ def stage_archive(intake: Intake) -> None:
         intake.stage("interaction", f"""select distinct 'like' as kind, $me as actor_key, 'discourse:' || l.post_id as post_key, p.author_key as target_key, {iso("l.created_at")} as occurred_at, 'utc' as occurred_basis
             from s_strange l left join post p on p.post_key = 'discourse:' || l.post_id""", me=me["account_key"])
 
-# %% ../../nbs/sources/03t_discourse.ipynb #12efadd4
+# %% ../../nbs/sources/03t_discourse.ipynb #83a05844
 def stage(intake: Intake) -> None:
     "Stages the pages of a forum, or a member's archive"
     own = intake.root.lower().endswith(".csv")
@@ -403,4 +403,4 @@ register(Reader("discourse", "Discourse topics (/t/….json, /posts.json) or a m
     ignored="Polls, links, flags, badges, trust levels, categories and tags, lists of topics; of archives the sessions, visits, bookmarks and preferences",
     answers="Both sides (pages): who is answered and how soon, in topics that are whole, reciprocity; the export says who the brand is (staff). A member's archive is own side",
     tested_on="tests/exports/discourse; perceval-fixtures/discourse",
-    limits="Staff is who is staff at the time of the export. A reply to a topic answers all before it. Calls in topics that are not whole are left out. One forum a store. A group's mention is nobody's.")))
+    limits="Staff is who is staff at the time of the export. A reply to a topic answers all before it. Calls in topics that are not whole are left out. One forum a store. A group's mention is nobody's."), together=True))

@@ -8,19 +8,20 @@ __all__ = ['STRING', 'HIGH', 'IP', 'KEYS', 'STEMS', 'ACTIVITY', 'SECTIONS', 'HTM
            'PEOPLE', 'repaired', 'mended', 'mended_string', 'plain_name', 'family', 'root_of', 'json_names', 'find',
            'app_of', 'label_table', 'sql_text', 'target', 'owner', 'parts', 'expected', 'begins', 'broken', 'cut',
            'split_note', 'noted', 'all_missing', 'told_labels', 'acts_apart', 'stage', 'is_thread', 'messages_root',
-           'thread_files', 'find_threads', 'around', 'threads', 'in_turns', 'stage_threads', 'find_messages',
-           'stage_messages']
+           'thread_files', 'find_threads', 'value_of', 'around', 'threads', 'in_turns', 'stage_threads',
+           'find_messages', 'stage_messages']
 
-# %% ../../nbs/sources/03q_facebook.ipynb #54b6361f
+# %% ../../nbs/sources/03q_facebook.ipynb #9ad54945
 import codecs, json, re
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import Intake, Reader, Sheet, array_records, register
+from ..load import Intake, Reader, Sheet, array_records, closing, parsed, register
 from ..values import epoch, off_time, time_messages
 
 # %% ../../nbs/sources/03q_facebook.ipynb #1e8ae687
@@ -183,13 +184,13 @@ MESSAGES = time_messages("timestamp", "whole seconds after 1970, such as 1709551
     "missing_timestamp": ("timestamp", "no timestamp"), "missing_comment": ("comment", "no comment in it"), "missing_reaction": ("reaction", "no reaction in it"),
     "missing_name": ("name", "no name"), "unknown_label": ("label_values", "the field's name is not in the table of labels")}
 
-# %% ../../nbs/sources/03q_facebook.ipynb #a88c909d
+# %% ../../nbs/sources/03q_facebook.ipynb #401b6258
 def owner(intake: Intake) -> str | None:
     "The key of the account that the download belongs to, from its profile, or None"
     for name in json_names(intake.bundle, intake.root):
         if not plain_name(name).endswith("profile_information.json"): continue
-        try: profile = json.loads(mended(intake.bundle.head(name, 1 << 20).decode("utf-8-sig")))
-        except (ValueError, RecursionError): continue
+        try: profile = parsed(mended(intake.bundle.head(name, 1 << 20).decode("utf-8-sig")))
+        except ValueError: continue
         person = next((v["name"] for v in profile.values() if isinstance(v, dict) and "name" in v), None) if isinstance(profile, dict) else None
         full = person.get("full_name") if isinstance(person, dict) else person
         if isinstance(full, str) and full.strip(): return "facebook:" + full.strip()
@@ -307,7 +308,12 @@ def find_threads(bundle: Bundle) -> dict[str, str]:
     for n in thread_files(bundle): roots.setdefault(messages_root(n), []).append(n)
     return {root: app_of(bundle, root) for root, names in roots.items() if any(is_thread(bundle.head(n)) for n in names[:50]) or any(re.fullmatch(BOX, n) for n in names)}
 
-# %% ../../nbs/sources/03q_facebook.ipynb #b1a54cd5
+# %% ../../nbs/sources/03q_facebook.ipynb #2bcd53b0
+def value_of(text: str) -> Any:
+    "The value of a piece of JSON, or None"
+    try: return parsed(text)
+    except ValueError: return None
+
 def around(bundle: Bundle, name: str) -> tuple[str | None, list[str], str | None, str | None]:
     "Of a thread's file: how the array of its messages begins, its participants, its title and its path; None and nothing for what it does not say"
     with bundle.open(name) as stream:
@@ -316,10 +322,9 @@ def around(bundle: Bundle, name: str) -> tuple[str | None, list[str], str | None
     start = re.search(rb'"messages"\s*:\s*\[', head)
     before, after = mended(head[: start.start() if start else 0].decode("utf-8", "replace")), mended(last[-(1 << 14):].decode("utf-8", "replace"))
     people = re.search(r'"participants"\s*:\s*\[', before)
-    try: named = json.JSONDecoder().raw_decode(before, people.end() - 1)[0] if people else []
-    except ValueError: named = []
-    names = [p.get("name") if isinstance(p, dict) else p for p in named]
-    def field(key: str) -> str | None: return next((json.loads(f) for f in reversed(re.findall(rf'"(?:{key})"\s*:\s*("(?:[^"\\]|\\.)*")', before + after))), None)
+    named = value_of(before[people.end() - 1:][: closing(before[people.end() - 1:])]) if people else None
+    names = [p.get("name") if isinstance(p, dict) else p for p in named or []]
+    def field(key: str) -> str | None: return next((t for f in reversed(re.findall(rf'"(?:{key})"\s*:\s*("(?:[^"\\]|\\.)*")', before + after)) if (t := value_of(f)) is not None), None)
     return start and start[0].decode(), [n for n in names if isinstance(n, str) and n], field("title|threadName"), field("thread_path")
 
 # %% ../../nbs/sources/03q_facebook.ipynb #9d6f892e

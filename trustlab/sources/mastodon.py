@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'PUBLIC', 'ACTIVITY', 'MESSAGES', 'THREADS', 'ACTS', 'COUNTE
            'plain_text', 'collection', 'activities', 'content_of', 'author_of', 'has', 'written_at', 'likes', 'stage',
            'tell_others']
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #fcc3028f
+# %% ../../nbs/sources/03c_mastodon.ipynb #3666cb4c
 import html, json, re
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import Intake, Reader, Sheet, array_records, register
+from ..load import Intake, Reader, Sheet, array_records, parsed, register
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #73c6b6f3
 def find(bundle: Bundle) -> list[str]:
@@ -23,18 +23,18 @@ def find(bundle: Bundle) -> list[str]:
     prefixes = [n.removesuffix("outbox.json") for n in bundle.names if n.rsplit("/", 1)[-1] == "outbox.json"]
     return [p for p in prefixes if p + "actor.json" in bundle.names and b"OrderedCollection" in bundle.head(p + "outbox.json", 1 << 16)]
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #a98d7f99
+# %% ../../nbs/sources/03c_mastodon.ipynb #4c4cbff3
 KINDS = {"Person": "person", "Organization": "organization", "Group": "organization", "Service": "bot", "Application": "bot"}
 
 def owner(intake: Intake) -> dict[str, str | None]:
     "The archive's account: `account_key`, `platform`, `handle`, `display_name`, `kind`; raises `InvalidExport` when actor.json does not say"
     name = intake.root + "actor.json"
     try:
-        with intake.bundle.open(name) as stream: actor = json.loads(stream.read().decode("utf-8-sig"))
+        with intake.bundle.open(name) as stream: actor = parsed(stream.read())
         uri, user = actor["id"], actor["preferredUsername"]
         host = re.findall(r"^https?://([^/]+)/", uri)[0]
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError): raise InvalidExport(f"{intake.bundle.path}:{clean(name)}: does not name the account (id, preferredUsername); download the archive again.") from None
-    return {"account_key": "mastodon:" + uri, "platform": "mastodon", "handle": f"{user}@{host}", "display_name": actor.get("name") or None, "kind": KINDS.get(actor.get("type"), "unknown")}
+    except (ValueError, TypeError, KeyError, IndexError): raise InvalidExport(f"{intake.bundle.path}:{clean(name)}: does not name the account (id, preferredUsername); download the archive again.") from None
+    return {"account_key": "mastodon:" + uri, "platform": "mastodon", "handle": f"{user}@{host}", "display_name": actor["name"] if isinstance(actor.get("name"), str) and actor["name"] else None, "kind": KINDS.get(str(actor.get("type")), "unknown")}
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #58054d73
 def plain_text(content: str) -> str:
@@ -52,7 +52,7 @@ def collection(bundle: Bundle, name: str) -> tuple[str, int | None]:
     if not opens: raise InvalidExport(f"{bundle.path}:{clean(name)}: no orderedItems in it; nothing was stored. Download the archive again.")
     return opens[0], int(total[1]) if total and total.start() < opens.start() else None
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #b8a0bbf0
+# %% ../../nbs/sources/03c_mastodon.ipynb #bdb6ab75
 def activities(bundle: Bundle, name: str, opens: str, texts: list[tuple[int, str]]) -> Iterator[tuple[str, int, int, str, bool]]:
     "The activities as (member, record, byte offset, text, whole); the plain text of their posts is added to `texts` as (record, text)"
     with bundle.open(name) as stream:
@@ -64,7 +64,7 @@ def activities(bundle: Bundle, name: str, opens: str, texts: list[tuple[int, str
 def content_of(doc: str) -> str | None:
     "The HTML of the post in an activity, or None"
     try: post = json.loads(doc).get("object")
-    except (ValueError, AttributeError): return None
+    except (ValueError, AttributeError, RecursionError): return None
     return post["content"] if isinstance(post, dict) and isinstance(post.get("content"), str) else None
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #eab0b841

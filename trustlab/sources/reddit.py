@@ -97,7 +97,7 @@ select post_key, 'score' as kind, _score as n, _seen as observed_at from s_recor
 union all select post_key, 'comment', _comments, _seen from s_record where _comments is not null
 """
 
-# %% ../../nbs/sources/03i_reddit.ipynb #6aefece6
+# %% ../../nbs/sources/03i_reddit.ipynb #4f64fc0a
 def stage(intake: Intake) -> None:
     "Stages comments and submissions, their people, crossposts, mentions, marks and scores"
     folder = intake.root.rpartition("/")[0]
@@ -122,7 +122,7 @@ SHEET = Sheet(
     answers="Both sides: who answers whom and how soon, reciprocity; declare the brand. A file whose lines are all by one person, in ten threads or more, is own side",
     tested_on="tests/exports/reddit; reddit-thread",
     limits="NDJSON of Pushshift or Arctic Shift alone, no API listings. A subreddit's file sees that place alone, and a thread's file is taken for its subreddit's. Text removed before the dump is gone. Scores are as of the dump.")
-register(Reader("reddit", "Reddit comments and submissions (RC_/RS_ NDJSON of Pushshift or Arctic Shift, also .zst)", find, stage, SHEET))
+register(Reader("reddit", "Reddit comments and submissions (RC_/RS_ NDJSON of Pushshift or Arctic Shift, also .zst)", find, stage, SHEET, together=True))
 
 # %% ../../nbs/sources/03i_reddit.ipynb #e0001fc3
 def sight(intake: Intake) -> None:

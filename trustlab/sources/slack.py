@@ -7,7 +7,7 @@ __all__ = ['LISTS', 'DAY', 'DUMP', 'REPLIES', 'SAID', 'MESSAGE', 'MESSAGES', 'AC
            'dump', 'dumps', 'entries', 'places', 'people', 'messages', 'with_replies', 'instant', 'stage',
            'tell_others']
 
-# %% ../../nbs/sources/03b_slack.ipynb #c7c089df
+# %% ../../nbs/sources/03b_slack.ipynb #6c23910f
 import codecs, io, json, re
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import Intake, Reader, Sheet, array_records, register
+from ..load import Intake, Reader, Sheet, array_records, parsed, register
 
 # %% ../../nbs/sources/03b_slack.ipynb #b7620208
 LISTS = {"channels.json": "followers", "groups.json": "followers", "dms.json": "direct", "mpims.json": "direct"}
@@ -33,23 +33,23 @@ def days(bundle: Bundle, root: str) -> list[str]:
     "The day files below `root`, by channel and day"
     return sorted(n for n in bundle.names if re.fullmatch(re.escape(root) + DAY, n))
 
-# %% ../../nbs/sources/03b_slack.ipynb #4bef21d7
+# %% ../../nbs/sources/03b_slack.ipynb #1dabc8db
 def dump(bundle: Bundle, name: str) -> tuple[str, str] | None:
     "The channel's id and name if the file is a dump of one conversation, else None"
     found = re.match(DUMP, bundle.head(name, 2048))
-    return (found[1].decode(), json.loads(found[2].decode("utf-8", "replace"), strict=False)) if found else None
+    return (found[1].decode(), parsed(found[2].decode("utf-8", "replace"))) if found else None
 
 def dumps(bundle: Bundle, root: str) -> dict[str, tuple[str, str]]:
     "The dumps that lie at `root`, as name to (channel's id, its name)"
     return {n: found for n in sorted(bundle.names) if re.fullmatch(re.escape(root) + r"[^/]+\.json", n) and (found := dump(bundle, n))}
 
-# %% ../../nbs/sources/03b_slack.ipynb #1bfd143c
+# %% ../../nbs/sources/03b_slack.ipynb #1a949ba8
 def entries(bundle: Bundle, name: str) -> list[dict]:
     "The objects of one list that have an id; none when the export lacks the list; raises `InvalidExport` when it is not JSON"
     if name not in bundle.names: return []
     try:
-        with bundle.open(name) as stream: found = json.loads(stream.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError): found = None
+        with bundle.open(name) as stream: found = parsed(stream.read())
+    except ValueError: found = None
     if isinstance(found, list): return [e for e in found if isinstance(e, dict) and isinstance(e.get("id"), str)]
     raise InvalidExport(f"{bundle.path}:{clean(name)}: not a JSON list, and the messages need the names in it; download the export again.")
 

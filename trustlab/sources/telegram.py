@@ -7,8 +7,8 @@ __all__ = ['TYPES', 'OPENS', 'CHAT', 'ACCOUNT', 'CHATS', 'PARTS', 'MESSAGE', 'LI
            'find', 'holds_chats', 'chat_of', 'messages', 'zone_of', 'owner_of', 'wall', 'account', 'stage', 'answer',
            'tell']
 
-# %% ../../nbs/sources/03l_telegram.ipynb #5f8c896a
-import json, re
+# %% ../../nbs/sources/03l_telegram.ipynb #d133d7ed
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import Intake, Reader, Sheet, register
+from ..load import Intake, Reader, Sheet, parsed, register
 from .discord import drifted, sections, turns
 from ..values import epoch, iso, off_time, time_messages
 
@@ -39,14 +39,14 @@ def holds_chats(bundle: Bundle, name: str) -> bool:
     with bundle.open(name) as stream:
         return any(kind == "head" and re.search(CHAT, text) for kind, _, text in sections(stream, OPENS))
 
-# %% ../../nbs/sources/03l_telegram.ipynb #91be8936
+# %% ../../nbs/sources/03l_telegram.ipynb #48dfb6c7
 CHATS = {"first": pl.Int64, "chat": pl.String, "name": pl.String, "type": pl.String}
 
 def chat_of(head: str) -> dict[str, Any]:
     "The chat whose messages begin where `head` ends, as a row of the chat table; its `chat` is null when the id is missing"
     for start in reversed([m.start() for m in re.finditer(r"\{", head)]):
-        try: found = json.loads(head[start:] + "]}")
-        except (ValueError, RecursionError): continue
+        try: found = parsed(head[start:] + "]}")
+        except ValueError: continue
         exact = isinstance(found.get("id"), (int, str)) and not isinstance(found["id"], bool)
         return {"chat": str(found["id"]) if exact else None, "name": found["name"] if isinstance(found.get("name"), str) else None, "type": str(found.get("type"))}
     return {"chat": None, "name": None, "type": None}
