@@ -448,11 +448,12 @@ def test_b2_29_a_return_alone_between_lines_costs_those_two(lab, tmp_path):
     assert counts(lab.load(path)) == (2, 1, 0, 0, 0, 1) and kept(lab) == {"twcs:3"} and one(lab, "select raw from reject").rstrip(b"\n") == b"\n".join(path.read_bytes().split(b"\n")[1:2])
 
 
-def test_b2_30_a_field_of_five_and_of_twenty_megabytes(lab, tmp_path):
-    five, twenty = "x" * (5 << 20), "y" * (20 << 20)
-    assert counts(lab.load(file(tmp_path, table(tweet(1, text=five), tweet(2))))) == (2, 2, 0, 0, 0, 0) and one(lab, "select max(length(text)) from post") == 5 << 20
-    receipt = lab.load(file(tmp_path, table(tweet(3), tweet(4, text=twenty), tweet(5)), "u.csv"))
-    assert receipt.read == 3 and {"twcs:3", "twcs:5"} <= kept(lab) and sound(lab)
+def test_b2_30_a_field_of_five_megabytes(lab, tmp_path):
+    assert counts(lab.load(file(tmp_path, table(tweet(1, text="x" * (5 << 20)), tweet(2))))) == (2, 2, 0, 0, 0, 0) and one(lab, "select max(length(text)) from post") == 5 << 20
+
+
+def test_b2_30_a_field_of_twenty_megabytes_costs_its_record(lab, tmp_path):
+    assert counts(lab.load(file(tmp_path, table(tweet(3), tweet(4, text="y" * (20 << 20)), tweet(5))))) == (3, 2, 0, 0, 0, 1) and codes(lab) == {"too_long": 1} and kept(lab) == {"twcs:3", "twcs:5"}
 
 
 SOURCES = sorted((ROOT / "trustlab").rglob("*.py"))
@@ -532,13 +533,17 @@ def test_b3_38_hours_that_the_clock_skipped_or_showed_twice(lab, tmp_path):
     receipt, said = notices(lambda: lab.load(file(tmp_path, rows), mapping=mapping))
     assert counts(receipt) == (3, 3, 0, 0, 0, 0)
     assert lab.sql("select created_at from post order by post_key")["created_at"].to_list() == [datetime(2024, 3, 31, 1, 30), datetime(2024, 10, 27, 1, 30), datetime(2024, 6, 1, 10)]
-    assert any(re.search(r"1 .*clock skipped", s) and re.search(r"1 .*(twice|showed)", s) for s in said), said
+    assert any(re.search("1 times lie in an hour that the clock of Europe/Amsterdam skipped, 1 in one that it showed twice", s) for s in said), said
 
 
-INEXACT = {"zulip": lambda t: re.sub(r'("id": )(\d+)(, "sender_id")', r"\g<1>9007199254740993.0\3", t, count=1), "hacker-news": None}
+def test_b3_38_the_hours_of_a_phone(lab, tmp_path):
+    chat = "".join(f"[{day}, {hour}:30:00] Ann: hello {day}\n" for day, hour in (("31/03/2024", "02"), ("27/10/2024", "02"), ("27/10/2024", "03"), ("28/10/2024", "02")))
+    receipt, said = notices(lambda: lab.load(file(tmp_path, chat, "WhatsApp Chat with Ann.txt"), options={"zone": "Europe/Amsterdam"}))
+    assert receipt.stored == 4 and any("1 times lie in an hour that the clock of Europe/Amsterdam skipped, 1 in one that it showed twice" in s for s in said)
+    assert "1 in one that it showed twice" in one(lab, "select notes from load")
 
 
-@pytest.mark.parametrize("id_", ["9007199254740993.0", "1e5", "1.5"])
+@pytest.mark.parametrize("id_", ["9007199254740993.0", "9.007199254740993e15", "1.2e+18"])
 def test_b3_39_ids_that_went_through_a_floating_number(lab, tmp_path, id_):
     rows = "\n".join(json.dumps({"id": i, "at": "2024-01-01T10:00:00Z", "by": "a", "text": "x"}) for i in (9007199254740993, 18446744073709551616, 10**24))
     rows += "\n" + f'{{"id": {id_}, "at": "2024-01-01T10:00:00Z", "by": "a", "text": "x"}}\n'
@@ -663,54 +668,125 @@ def test_b4_52_a_file_of_another_engine(text):
 
 # ---- B5: SQL and how far it reaches
 
-FIXED = {"quoted", "scrubbed", "without"}
+RUNS_SQL = ("execute", "sql", "executemany", "stage", "count")
+ESCAPES = {"quoted", "literal"}
+NUMBERS = {"len", "int", "float", "min", "max", "sum", "round", "count"}
+PUTS_TOGETHER = {"join", "format", "replace", "strip", "lower", "items", "keys", "values", "split", "dedent", "sorted", "list", "tuple", "dict", "fromkeys", "enumerate", "zip", "set", "reversed", "str", "chr"}
+ALLOWED = {
+    "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "store.sql", "store.count", "acknowledgement.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
+        "x_api.tell", "x_archive.introduce", "zendesk.cut", "zendesk.roles", "privacy.drop_idle", "privacy.erase_staged", "privacy.open_accounts", "delimited.attempt"},
+    "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.link", "load.climb", "load.with_rows", "privacy.erase_posts", "privacy.mask"},
+    "names of columns out of the fixed list of groups": {"acknowledgement.counted"}, "one of two constants": {"acknowledgement.worklist", "advocacy.journeys", "load.unstage", "whatsapp.stage"}, "the memory limit that the caller chose": {"load.room"},
+    "phrases made of a checked mapping, whose texts are quoted as literals": {"table.blank", "table.check_keys", "table.flatten", "table.flatten_csv", "table.repeated", "table.stage_table", "table.take_json", "table.take_parquet", "table.tell", "table.beside"},
+    "a path or name with its quotes doubled, where the statement takes no bound value": {"privacy.rewrite", "privacy.unname", "reciprocity.from_acts", "report.snapshot"}, "hex digits of a key": {"privacy.keyed"},
+}
 
 
-def texts_of(tree):
-    "Each f-string of a module that holds SQL, with the expressions put into it"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            text = "".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
-            yield node, text, [p.value for p in node.values if isinstance(p, ast.FormattedValue)]
+def own(scope):
+    "The nodes of a function that do not belong to another function inside of it"
+    for child in ast.iter_child_nodes(scope):
+        yield child
+        if not isinstance(child, ast.FunctionDef): yield from own(child)
 
 
-def executed(tree):
-    "The first argument of each call of execute, sql, executemany, stage or count that is an f-string, or is put together otherwise"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("execute", "sql", "executemany", "stage", "count") and node.args:
-            query = node.args[1] if node.func.attr == "stage" and len(node.args) > 1 else node.args[0]
-            yield node, query
+def arguments(scope): return {a.arg for a in [*scope.args.args, *scope.args.kwonlyargs, scope.args.vararg, scope.args.kwarg] if a} if isinstance(scope, (ast.FunctionDef, ast.Lambda)) else set()
 
 
-def names_in(expression): return {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(expression) if isinstance(n, ast.Attribute)}
+def values_of(scope, name):
+    "The expressions that a name in a function is given"
+    found = []
+    def take(target, value):
+        if isinstance(target, ast.Name) and target.id == name: found.append(value)
+        elif isinstance(target, ast.Starred): take(target.value, value)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            same = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts)
+            for i, part in enumerate(target.elts): take(part, value.elts[i] if same else value)
+    for n in own(scope):
+        if isinstance(n, ast.Assign):
+            for target in n.targets: take(target, n.value)
+        elif isinstance(n, (ast.AugAssign, ast.NamedExpr)) or isinstance(n, ast.AnnAssign) and n.value: take(n.target, n.value)
+        elif isinstance(n, (ast.For, ast.comprehension)): take(n.target, n.iter)
+        elif isinstance(n, ast.withitem) and n.optional_vars: take(n.optional_vars, n.context_expr)
+    return found
 
 
-DATA = {"name", "handle", "handles", "text", "value", "member", "root", "path", "brand", "title", "url", "raw", "reason", "who", "word", "words", "user", "author", "key_", "id", "link", "label"}
-"Names that hold what an export or a user wrote; one of them in SQL must have gone through `quoted` or a bound value"
-KNOWN = {"literal", "quoted", "replace", "len", "format", "join", "repr"}
+def fixed(e, scopes, phrases, known=frozenset()):
+    "Whether an expression can hold nothing but the program's own text, escaped names and numbers"
+    def again(x): return fixed(x, scopes, phrases, known)
+    if isinstance(e, (ast.Constant, ast.Compare)): return True
+    if isinstance(e, ast.Attribute): return e.attr.isupper()
+    if isinstance(e, ast.Name):
+        if e.id.isupper() or e.id in known: return True
+        for i, scope in enumerate(scopes):
+            if e.id in arguments(scope): return False
+            if given := values_of(scope, e.id): return all(fixed(g, scopes[i:], phrases, known | {e.id}) for g in given)
+        return False
+    if isinstance(e, ast.JoinedStr): return all(again(v.value) for v in e.values if isinstance(v, ast.FormattedValue))
+    if isinstance(e, (ast.Tuple, ast.List, ast.Set)): return all(map(again, e.elts))
+    if isinstance(e, ast.Dict): return all(again(x) for x in [*e.keys, *e.values] if x)
+    if isinstance(e, (ast.Starred, ast.Subscript)): return again(e.value)
+    if isinstance(e, ast.IfExp): return again(e.body) and again(e.orelse)
+    if isinstance(e, ast.BoolOp): return all(map(again, e.values))
+    if isinstance(e, ast.BinOp): return again(e.left) and again(e.right)
+    if isinstance(e, ast.UnaryOp): return again(e.operand)
+    if isinstance(e, (ast.GeneratorExp, ast.ListComp, ast.SetComp)): return again(e.elt)
+    if isinstance(e, ast.DictComp): return again(e.key) and again(e.value)
+    if not isinstance(e, ast.Call): return False
+    name, method = (e.func.attr, True) if isinstance(e.func, ast.Attribute) else (getattr(e.func, "id", ""), False)
+    parts = [*e.args, *(k.value for k in e.keywords)]
+    if name in ESCAPES or name in NUMBERS: return True
+    if name in PUTS_TOGETHER: return all(map(again, parts)) and (not method or again(e.func.value))
+    return name in phrases and (not method or isinstance(e.func.value, ast.Name) and e.func.value.id in ("schema", "signals", "delimited")) and all(map(again, parts))
+
+
+def phrases_of(trees):
+    "The functions whose result is fixed when their arguments are: SQL phrases"
+    found, before = set(), None
+    defined = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    while found != before:
+        before = set(found)
+        for node in defined:
+            bare = ast.FunctionDef(node.name, ast.arguments([], [], None, [], [], None, []), node.body, [], None)
+            results = [n.value for n in own(node) if isinstance(n, ast.Return) and n.value is not None]
+            if results and all(fixed(r, [bare], found, frozenset(arguments(node))) for r in results): found.add(node.name)
+    return found
+
+
+def pasted(trees):
+    "Each statement that is run, and those into which something other than fixed text is pasted, as module.function: what"
+    phrases, looked, found = phrases_of(trees.values()), 0, {}
+    for module, tree in trees.items():
+        above = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for call in [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and runs_sql(n)]:
+            query, scopes, node = call.args[n_th(call)], [], call
+            while node in above:
+                node = above[node]
+                if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.Module)): scopes.append(node)
+            looked += 1
+            if fixed(query, scopes, phrases): continue
+            inside = next((s.name for s in scopes if isinstance(s, ast.FunctionDef)), "")
+            for part in [v.value for j in ast.walk(query) if isinstance(j, ast.JoinedStr) for v in j.values if isinstance(v, ast.FormattedValue)] or [query]:
+                if not fixed(part, scopes, phrases): found.setdefault(f"{module}.{inside}", set()).add(ast.unparse(part)[:90])
+    return looked, found
+
+
+def n_th(call): return 1 if call.func.attr == "stage" else 0
+def runs_sql(call): return call.func.attr in RUNS_SQL and len(call.args) > n_th(call) and (call.func.attr != "count" or isinstance(call.func.value, ast.Name) and call.func.value.id in ("self", "intake", "lab"))
 
 
 def test_b5_54_no_value_is_pasted_into_sql():
-    looked, wrong = 0, []
-    for path in SOURCES:
-        tree = ast.parse(path.read_text())
-        fixed = fixed_names(tree)
-        for call, query in executed(tree):
-            for part in [n for n in ast.walk(query) if isinstance(n, ast.JoinedStr)]:
-                for value in [p.value for p in part.values if isinstance(p, ast.FormattedValue)]:
-                    looked += 1
-                    if not safe_in_sql(value, fixed): wrong.append(f"{path.name}:{call.lineno}: {ast.unparse(value)[:80]}")
-    assert looked > 50
-    assert sorted(set(wrong) - ALLOWED) == [], "\n".join(sorted(set(wrong) - ALLOWED))
+    looked, found = pasted({path.stem: ast.parse(path.read_text()) for path in SOURCES})
+    allowed = set().union(*ALLOWED.values())
+    assert looked > 300
+    assert {place: what for place, what in found.items() if place not in allowed} == {}, "bind these as values, or escape them with `quoted` or `literal`"
+    assert allowed - set(found) == set(), "no longer needed"
 
 
-def fixed_names(tree): return {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)} | {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
-
-
-def safe_in_sql(value, fixed): return False
-
-
-ALLOWED = set()
+@pytest.mark.parametrize("line", ["con.execute(f'select {name}')", "con.sql('select ' + name)", "con.execute('select {}'.format(name))", "con.execute('select %s' % name)", "where = f'x = {name}'\n    con.sql(f'select 1 where {where}')",
+                                  "for n in con.names(): con.execute(f'drop table {n}')", "intake.count(f'select {name!r}')", "intake.stage('x', f'select {stream.read()}')", "con.execute(name)", "q = 'select 1'; q += name\n    con.execute(q)"])
+def test_b5_54_the_look_at_sql_sees_what_is_pasted(line):
+    assert pasted({"m": ast.parse(f"def f(con, name, lab, intake, stream):\n    {line}\n")})[1]
+    assert not pasted({"m": ast.parse("A = 'x'\ndef f(con, name):\n    w = f'{A} > 1'\n    con.execute(f'select {quoted(name)} from t where {w}', [name])\n")})[1]
 
 
 @pytest.mark.parametrize("name", ['post"; drop table post; --', "a b", "", "x'y", "$x", "a;b", "a\0b"])
@@ -736,7 +812,7 @@ PROBES = ["select * from read_text('{f}/secret.txt')", "select * from read_blob(
           "copy meta from '{f}/secret.txt'", "attach '{f}/new.duckdb' as other", "attach '{f}/stranger.duckdb' as other (read_only)", "export database '{f}/out'", "import database '{f}/out'", "install httpfs", "install 'https://example.org/x.duckdb_extension'", "load httpfs",
           "load '{f}/x.duckdb_extension'", "create secret s (type s3, key_id 'x', secret 'y')", "set enable_external_access = true", "set lock_configuration = false", "reset lock_configuration", "set allowed_directories = ['{f}']", "set allowed_paths = ['{f}/secret.txt']",
           "set temp_directory = '{f}'", "set memory_limit = '1GB'", "set autoinstall_known_extensions = true", "set profiling_output = '{f}/profile.json'", "set log_query_path = '{f}/log.txt'", "set extension_directory = '{f}'", "set home_directory = '{f}'", "set secret_directory = '{f}'",
-          "pragma enable_profiling = 'json'; pragma profile_output = '{f}/p.json'", "checkpoint", "insert into meta values ('a', 'b')", "create or replace table post as select 1"]
+          "pragma enable_profiling = 'json'; pragma profile_output = '{f}/p.json'", "insert into meta values ('a', 'b')", "create or replace table post as select 1"]
 
 
 def test_b5_57_thirty_ways_out_of_a_store_that_is_read(tmp_path):
@@ -762,7 +838,7 @@ def test_b5_58_no_directory_is_allowed_and_no_link_leads_out(tmp_path):
     Lab(tmp_path / "in" / "s.duckdb").close()
     (tmp_path / "in" / "link.txt").symlink_to(tmp_path / "secret.txt")
     with Lab(tmp_path / "in" / "s.duckdb", read_only=True) as lab:
-        assert lab.sql("select current_setting('allowed_directories') as d")["d"][0].to_list() == [] and lab.sql("select current_setting('enable_external_access') as e")["e"][0] in (False, "false")
+        assert lab.sql("select current_setting('allowed_directories') as d")["d"][0].to_list() == [lab.spill + "/"] and lab.sql("select current_setting('enable_external_access') as e")["e"][0] in (False, "false")
         for path in ("in/link.txt", "in/../secret.txt"):
             with pytest.raises(InvalidParameter): lab.sql("select * from read_text($p)", p=str(tmp_path / path))
 

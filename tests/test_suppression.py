@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 
 import trustlab as tl
 from browser import browser, opened
-from trustlab import brief, charts
+from trustlab import brief
 from trustlab.core import InvalidParameter, Measure, Note, ReportFailed
 from trustlab.store import Lab
 from trustlab.suppression import suppressed

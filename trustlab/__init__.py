@@ -8,10 +8,11 @@ from trustlab.core import (
     StoreLocked, StoreVersion, TrustlabError, TrustlabWarning, UnknownSource, UnsafeArchive,
 )
 from trustlab.store import Lab
-from trustlab import identity as _identity
+from trustlab import identity as _identity, privacy as _privacy
 from trustlab.load import Receipt
 from trustlab.signals import signals as _signals
 from trustlab.acknowledgement import acknowledgement, worklist
+from trustlab import retention as _retention
 from trustlab.reciprocity import from_acts, reciprocity
 from trustlab.advocacy import conversion
 from trustlab.sample import simulate, write

@@ -9,7 +9,7 @@ __all__ = ['EXITS', 'CODES', 'RAN_OUT', 'SPOKEN', 'ROOM', 'ROOM_MASKED', 'MANY',
            'paragraph', 'short', 'store_file', 'readable', 'there', 'opened', 'created', 'loads', 'leave', 'needing',
            'wanted', 'megabytes', 'unpacked', 'value_of', 'split', 'chosen', 'function_of', 'known_to', 'texts',
            'drawn', 'sideways', 'rows_of', 'defused', 'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html',
-           'version', 'patience', 'memory', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
+           'version', 'patience', 'memory', 'named', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
            'inspected', 'sources', 'sheet', 'glimpse', 'place', 'tallied', 'rejects', 'rejects_as', 'roles', 'identify',
            'table_of', 'proposals', 'separate', 'check', 'measure', 'target', 'write', 'report', 'published', 'looped',
            'steps', 'forget', 'held', 'exactly', 'sure', 'roomy', 'expire', 'demo', 'packaged', 'run', 'interrupt',
@@ -73,7 +73,7 @@ def audible() -> Iterator[None]:
         setattr(warnings, "showwarning", lambda message, *place: tell(f"warning: {message}"))
         yield
 
-# %% ../nbs/14_cli.ipynb #53b1a89d
+# %% ../nbs/14_cli.ipynb #55af3928
 EXITS = {
     0: "all in",
     2: "wrong usage; also an unknown parameter, measure, brand or source",
@@ -86,7 +86,7 @@ EXITS = {
 }
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (KeyboardInterrupt, 130), (typer.Abort, 130), (ReportFailed, 7), (StoreDamaged, 6), (MemoryError, 6), (StoreLocked, 5),
-    (NotIdentifiable, 4), (UnknownSource, 4), (InvalidExport, 4), (UnicodeEncodeError, 4), (InvalidParameter, 2), (typer.BadParameter, 2), (OSError, 4))
+    (NotIdentifiable, 4), (UnknownSource, 4), (InvalidExport, 4), (UnicodeEncodeError, 4), (duckdb.IOException, 4), (InvalidParameter, 2), (typer.BadParameter, 2), (OSError, 4))
 
 def code_of(error: BaseException) -> int:
     "The exit code for an error: by its class, and for the few that share one by what they say"
@@ -116,6 +116,7 @@ def paragraph(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror: return f"{short(error.filename or 'file')}: {error.strerror}."
     if (what := exhausted(error)) and (not isinstance(error, TrustlabError) or "memory or disk ran out" in str(error)): return RAN_OUT[what]
     if isinstance(error, UnicodeEncodeError): return f"{short(error.object)}: a name that is not UTF-8; rename it."
+    if isinstance(error, duckdb.IOException): return f"{str(error).splitlines()[0].removeprefix('IO Error: ')}; nothing was changed."
     if code != 1: return re.sub(SPOKEN, lambda m: "--" + m[1].replace("_", "-"), str(error))
     return f"{type(error).__name__}: {error}. This is a fault of trustlab; please report it with the command that brought it about."
 
@@ -126,17 +127,19 @@ def short(name: object) -> str:
     "A name that a message can hold: its first 200 characters"
     return text if len(text := str(name)) <= 200 else text[:199] + "…"
 
-# %% ../nbs/14_cli.ipynb #d6794328
+# %% ../nbs/14_cli.ipynb #bef6cf51
 def store_file(path: str) -> str:
     "The store as given; raises `InvalidParameter` for a name that the engine would not take for a file"
     readable(path)
-    if path != ":memory:" and re.match(r"[A-Za-z][\w+.-]+:", path): raise InvalidParameter(f"STORE must be a file; got {short(path)!r}. For a file of that name write ./{short(path)}.")
+    if path != ":memory:" and re.match(r"[A-Za-z][\w+.-]+:|~", path): raise InvalidParameter(f"STORE must be a file; got {short(path)!r}. For a file of that name write ./{short(path)}.")
+    if not path or os.sep == "/" and "\\" in path: raise InvalidParameter(f"STORE must be a file whose name has no backslash; got {short(path)!r}.")
     return path
 
 def readable(name: str | Path) -> None:
     "Raises `InvalidParameter` for a name that cannot be kept as text"
     try: str(name).encode()
     except UnicodeEncodeError: raise InvalidParameter(f"{short(name)}: a name that is not UTF-8; rename it.") from None
+    if "\0" in str(name): raise InvalidParameter(f"{short(name)}: no name of a file holds a NUL.")
 
 # %% ../nbs/14_cli.ipynb #34598b3f
 def there(path: str | Path, otherwise: str = "no such file or folder") -> Path:
@@ -320,7 +323,7 @@ def version() -> str: return metadata.version("trustlab")
 
 FORMATS: dict[str, Callable[..., str | bytes]] = {"table": as_table, "json": as_json, "csv": as_csv, "parquet": as_parquet, "html": as_html}
 
-# %% ../nbs/14_cli.ipynb #85f0a858
+# %% ../nbs/14_cli.ipynb #28fc6ee5
 app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
                   help="Who gets an answer and how soon, who gives and who gives back, measured from social exports.",
                   epilog="\b\nExit codes:\n" + "\n".join(f"  {code:3}  {says}" for code, says in EXITS.items()) + "\n\n\b\nExample:\n  trustlab demo demo")
@@ -334,6 +337,11 @@ def memory(size: str | None) -> str | None:
     "A size as the engine reads it; raises `InvalidParameter`"
     if size is None or re.fullmatch(r"(?!0+\D)\d{1,6} ?[KMGT]i?B", size): return size
     raise InvalidParameter(f"--memory-limit must be a size such as 800MiB or 2GiB; got {size!r}.")
+
+def named(text: str) -> Path:
+    "A path, if it names something: an empty one would be the folder one is in"
+    if text: return Path(text)
+    raise typer.BadParameter("a path must not be empty")
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The store: one DuckDB file.", show_default=False, callback=store_file)]
 Accounts = Annotated[list[str], typer.Argument(metavar="ACCOUNT", help="Handles, with or without @, or keys such as x:123.", show_default=False)]
@@ -351,11 +359,11 @@ def say_version(wanted: bool) -> None:
 @app.callback()
 def options(version: Annotated[bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")] = False) -> None: ...
 
-# %% ../nbs/14_cli.ipynb #75a439fa
+# %% ../nbs/14_cli.ipynb #2575fd99
 @app.command()
-def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Exports: files, folders, archives.", show_default=False)],
+def load(store: Store, paths: Annotated[list[Path], typer.Argument(parser=named, metavar="PATH", help="Exports: files, folders, archives.", show_default=False)],
          source: Annotated[str | None, typer.Option(metavar="NAME", help="The reader, instead of recognising it; see `trustlab sources`.")] = None,
-         mapping: Annotated[str | None, typer.Option(metavar="FILE", help="What the columns of a table are; `trustlab inspect` drafts it.")] = None, brand: Brand = None,
+         mapping: Annotated[Path | None, typer.Option(parser=named, metavar="FILE", help="What the columns of a table are; `trustlab inspect` drafts it.")] = None, brand: Brand = None,
          option: Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="An option of the reader, such as encoding=cp1252; may be repeated.")] = None,
          scope: Annotated[str | None, typer.Option(metavar="SCOPE", help="What the exports hold: both, own or answered.")] = None,
          exported_at: Annotated[str | None, typer.Option(metavar="TIME", help="When they were made, such as 2024-07-01T12:00 (UTC), if they do not say.")] = None,
@@ -377,7 +385,7 @@ def load(store: Store, paths: Annotated[list[Path], typer.Argument(metavar="PATH
     with created(store, wait, memory_limit) as lab:
         masks = pseudonyms and not lab.masked
         if pseudonyms: lab.pseudonymise(choose("--pseudonyms", pseudonyms, ("drop", "scrub")))
-        with needing(lab, paths): receipt = lab.load(*paths, source=source, mapping=mapping, brand=brand, scope=scope, exported_at=exported_at, options=options, max_rejects=max_rejects, allow_empty=allow_empty, again=again)
+        with needing(lab, paths): receipt = lab.load(*paths, source=source, mapping=mapping and str(mapping), brand=brand, scope=scope, exported_at=exported_at, options=options, max_rejects=max_rejects, allow_empty=allow_empty, again=again)
         if masks and store != ":memory:": tell(f"the key of this store is {kept_key(lab)}; {KEY}")
     return received(receipt, store, json)
 
@@ -394,10 +402,10 @@ def received(receipt: Receipt, store: str, json: bool) -> int:
 
 def dumped(value: Any) -> str: return json.dumps(plain(value), indent=2)
 
-# %% ../nbs/14_cli.ipynb #ea166a62
+# %% ../nbs/14_cli.ipynb #176b4440
 @app.command("inspect")
-def inspected(path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, folder or archive.", show_default=False)],
-              draft: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a first mapping for `trustlab load --mapping`.")] = None,
+def inspected(path: Annotated[Path, typer.Argument(parser=named, metavar="PATH", help="A file, folder or archive.", show_default=False)],
+              draft: Annotated[Path | None, typer.Option(parser=named, metavar="FILE", help="Write a first mapping for `trustlab load --mapping`.")] = None,
               force: Annotated[bool, typer.Option("--force", help="Write over FILE.")] = False, json: Json = False) -> None:
     """Show a file's readers, columns and counts, never a value.
 
@@ -482,9 +490,9 @@ def rejects_as(form: str, rows: list[dict[str, Any]]) -> str:
     sums = [safe(f"load {t['load_id']} ({t['file']}): {t['rejected']:,} rejected: {', '.join(f'{n:,} {code}' for code, n in t['codes'].items())}") for t in loads]
     return "\n".join([*map(place, rows), *sums] or ["no record was rejected"])
 
-# %% ../nbs/14_cli.ipynb #949edddf
+# %% ../nbs/14_cli.ipynb #24639b90
 @app.command()
-def roles(store: Store, table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Columns account, role, brand[, valid_from, valid_to].", show_default=False)], wait: Wait = 5, memory_limit: Memory = None) -> None:
+def roles(store: Store, table: Annotated[Path, typer.Argument(parser=named, metavar="FILE.csv", help="Columns account, role, brand[, valid_from, valid_to].", show_default=False)], wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Say who speaks for whom: brands, staff, partners, bots.
 
     \b
@@ -495,7 +503,7 @@ def roles(store: Store, table: Annotated[Path, typer.Argument(metavar="FILE.csv"
     with opened(store, wait, memory_limit, read_only=False) as lab: tell(f"{lab.roles(rows)} roles declared.")
 
 @app.command()
-def identify(store: Store, table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Columns account, person (any name).", show_default=False)], wait: Wait = 5, memory_limit: Memory = None) -> None:
+def identify(store: Store, table: Annotated[Path, typer.Argument(parser=named, metavar="FILE.csv", help="Columns account, person (any name).", show_default=False)], wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Say which accounts are one person, for `--set per=person`.
 
     \b
@@ -512,9 +520,9 @@ def table_of(path: Path) -> Path | pl.DataFrame:
     try: return pl.read_csv(path.read_bytes(), infer_schema=False)
     except pl.exceptions.PolarsError as error: raise InvalidParameter(f"{short(path)}: {str(error).splitlines()[0]}.") from None
 
-# %% ../nbs/14_cli.ipynb #dc78e68a
+# %% ../nbs/14_cli.ipynb #662fa656
 @app.command()
-def proposals(store: Store, accept: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Join the pairs of a file: rows of this list that are right.", show_default=False)] = None,
+def proposals(store: Store, accept: Annotated[Path | None, typer.Option(parser=named, metavar="FILE.csv", help="Join the pairs of a file: rows of this list that are right.", show_default=False)] = None,
               most: Annotated[int, typer.Option(metavar="N", help="Pass over handles and links that more accounts share.")] = 20,
               form: Form = "table", wait: Wait = 5, memory_limit: Memory = None) -> None:
     """List accounts that may be one person; joins nothing.
@@ -552,11 +560,11 @@ def check(store: Store, json: Json = False, wait: Wait = 5, memory_limit: Memory
     with opened(store, wait, memory_limit) as lab: found = lab.check()
     put(dumped({"checks": found.to_dicts()}) if json else drawn(found))
 
-# %% ../nbs/14_cli.ipynb #662b6f18
+# %% ../nbs/14_cli.ipynb #583267ea
 @app.command()
 def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(MEASURES)}.", show_default=False)], store: Store, pairs: Set = None, brand: Brand = None,
             form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}; else as FILE ends, else a table.", show_default=False)] = None,
-            out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a file instead of printing.")] = None, wait: Wait = 5, memory_limit: Memory = None) -> None:
+            out: Annotated[Path | None, typer.Option(parser=named, metavar="FILE", help="Write a file instead of printing.")] = None, wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Answer a question from a store.
 
     \b
@@ -571,9 +579,10 @@ def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {'
     if out: write(out, content); tell(f"wrote {out}")
     else: put(content)
 
-# %% ../nbs/14_cli.ipynb #e5c8a178
+# %% ../nbs/14_cli.ipynb #4e7a7fb5
 def target(path: Path | None, option: str = "--out") -> Path | None:
     "The path, if a file can be written there, and only a file be replaced; raises `InvalidParameter` if not"
+    if path: readable(path)
     if path and (path.exists() and not path.is_file() or not path.parent.is_dir()): raise InvalidParameter(f"{option} must name a file in a folder that is there; got {short(path)}.")
     return path
 
@@ -585,9 +594,9 @@ def write(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except BaseException: os.unlink(temporary); raise
 
-# %% ../nbs/14_cli.ipynb #9dffdb69
+# %% ../nbs/14_cli.ipynb #fb90449a
 @app.command()
-def report(store: Store, out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the page.", show_default=False)],
+def report(store: Store, out: Annotated[Path, typer.Option(parser=named, metavar="DIR", help="The folder for the page.", show_default=False)],
            notebook: Annotated[str, typer.Option(metavar="NAME|PATH", help="A report that comes with trustlab, or a notebook of your own.")] = "weekly", pairs: Set = None, wait: Wait = 5) -> None:
     """Write a report as one HTML page, and print its path.
 
@@ -691,9 +700,9 @@ def expire(store: Store, before: Annotated[str | None, typer.Option(metavar="DAT
     put(dumped(done) if json else ("would delete" if dry_run else "deleted") + f": posts {done['posts']:,}, acts {done['interactions']:,}, counts {done['post_counts']:,}, signals {done['signals']:,}, accounts {done['accounts']:,}; kept cells {done['cells']:,}, withheld {done['withheld']:,}; posts without a date stay: {done['undated']:,}")
     if not dry_run: tell("Backups, exports and pages made before are not touched: delete or make them again.")
 
-# %% ../nbs/14_cli.ipynb #fff7e722
+# %% ../nbs/14_cli.ipynb #8452c006
 @app.command()
-def demo(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder for its files.")] = Path("trustlab-demo"), wait: Wait = 5) -> None:
+def demo(folder: Annotated[Path, typer.Argument(parser=named, metavar="DIR", help="A folder for its files.")] = Path("trustlab-demo"), wait: Wait = 5) -> None:
     """Load a simulated town and write its weekly report.
 
     \b

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READERS', 'REJECT', 'MAX_RECORD', 'TOKEN', 'RAW_COLUMNS', 'RAW', 'AS_TEXT', 'UNFIT', 'Sheet', 'Reader', 'register',
            'readers', 'sniff', 'formats', 'Intake', 'reject', 'array_records', 'size', 'closing', 'balance', 'beyond',
-           'parsed', 'records', 'sift', 'lines', 'whole_lines', 'line_records', 'numbered', 'place', 'clock',
+           'parsed', 'records', 'sift', 'lines', 'exact', 'whole_lines', 'line_records', 'numbered', 'place', 'clock',
            'reject_coded', 'unreadable']
 
 # %% ../nbs/02f_intake.ipynb #3c738587
@@ -189,7 +189,7 @@ def parsed(text: str | bytes) -> Any:
     if not re.search(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]", text if isinstance(text, str) else text.decode("utf-8-sig")): return value
     return json.loads(re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(value, ensure_ascii=False)))
 
-# %% ../nbs/02f_intake.ipynb #767e7cad
+# %% ../nbs/02f_intake.ipynb #2973e04d
 def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> None:
     "Stages JSON records, given as (member, record, byte offset, text, whole), as `s_raw(member, record, byte_offset, doc)`; unreadable ones are rejected"
     lines, bad = self.temp / "records.txt", []
@@ -198,7 +198,7 @@ def records(self: Intake, rows: Iterable[tuple[str, int, int, str, bool]]) -> No
             if code := unreadable(text, whole): bad.append({"member": member, "record": record, "byte_offset": at} | code)
             else: out.write(f"{member}\x1f{record}\x1f{at}\x1f{text.replace(chr(13), ' ').replace(chr(10), ' ')}\n")
     self.con.execute(RAW)
-    self.con.execute(f"insert into s_raw select * from read_csv(?, {AS_TEXT}, columns={RAW_COLUMNS})", [str(lines)])
+    self.con.execute(f"insert into s_raw select * from read_csv(?, {AS_TEXT}, columns={RAW_COLUMNS})", [exact(lines)])
     if bad: self.reject(bad)
     self.sift()
 
@@ -220,7 +220,7 @@ UNFIT = r"""case when not json_valid(doc) then case when regexp_matches(doc, '\\
              when list_unique(keys) < len(keys) then 'duplicate_key' end"""
 Intake.sift = sift
 
-# %% ../nbs/02f_intake.ipynb #c85969d0
+# %% ../nbs/02f_intake.ipynb #8529b45e
 def lines(self: Intake, names: list[str]) -> None:
     "Stages the members `names`, one JSON record a line, as `s_raw(member, record, byte_offset, doc)`; unreadable lines are rejected with their line and byte"
     self.con.execute(RAW)
@@ -236,13 +236,17 @@ def lines(self: Intake, names: list[str]) -> None:
 
 Intake.lines = lines
 
+def exact(path: Path) -> str:
+    "A path as the engine must be told it, which takes `*`, `?` and `[` in a name for a pattern and would read other files"
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
+
 def whole_lines(con: duckdb.DuckDBPyConnection, file: Path, name: str, first: int) -> bool:
     "Adds the lines of a file to `s_raw`; False, and none added, if the engine could not take them all"
     blank, mark, clear = "' ' || chr(9) || chr(13)", "chr(65279)", "drop table if exists reject_errors; drop table if exists reject_scans"
     con.execute(clear)
     con.execute(f"""insert into s_raw select $name, row_number() over () + $first - 1, null, doc
         from (select ltrim(doc, {mark}) as doc from read_csv($file, {AS_TEXT}, store_rejects=true, columns={{'doc': 'VARCHAR'}})) where trim(doc, {blank}) <> ''""",
-        {"name": name, "first": first, "file": str(file)})
+        {"name": name, "first": first, "file": exact(file)})
     refused = con.execute("select count(*) from reject_errors").fetchall()[0][0]
     con.execute(clear)
     if refused: con.execute("delete from s_raw where member = ?", [name])

@@ -10,7 +10,7 @@ __all__ = ['KEYS', 'COLUMNS', 'POSTS', 'TOPIC', 'PEOPLE', 'PLACES', 'NAMES', 'SI
            'one_forum', 'name_strangers', 'stage_pages', 'places', 'tell_others', 'table', 'member', 'stage_archive',
            'stage']
 
-# %% ../../nbs/sources/03t_discourse.ipynb #50668bf8
+# %% ../../nbs/sources/03t_discourse.ipynb #ebe64db7
 import io, json, re
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ import polars as pl
 from .. import delimited
 from ..core import *
 from ..bundles import Bundle
-from ..load import MAX_RECORD, Intake, Reader, Sheet, array_records, line_records, register
+from ..load import MAX_RECORD, Intake, Reader, Sheet, array_records, line_records, parsed, register
 from ..schema import quoted
 from ..values import html_text, iso, off_time, time_messages
 
@@ -346,15 +346,15 @@ def table(intake: Intake, name: str, into: str, select: str, columns: tuple[str,
     for left in ("ready.csv", "sure.csv"): (intake.temp / left).unlink(missing_ok=True)
     return delimited.read(intake.con, into, select, names, opens, None, intake.temp), len(names), opens
 
-# %% ../../nbs/sources/03t_discourse.ipynb #38f04fd8
+# %% ../../nbs/sources/03t_discourse.ipynb #d0a0d003
 def member(intake: Intake) -> dict[str, str] | None:
     "The account whose archive it is: `account_key`, `platform`, `handle`, `kind`; None where nothing says so"
     folder, user = intake.root[: intake.root.rfind("/") + 1], {}
     if folder + "preferences.json" in intake.bundle.names:
         try:
-            with intake.bundle.open(folder + "preferences.json") as stream: user = json.loads(stream.read().decode("utf-8-sig"))
+            with intake.bundle.open(folder + "preferences.json") as stream: user = parsed(stream.read())
             user = user.get("user", user)
-        except (ValueError, AttributeError, RecursionError): user = {}
+        except (ValueError, AttributeError): user = {}
     said = re.search(r"user[_-]archive-(.+?)-\d{6}-\d{6}", f"{intake.bundle.path.name}/{intake.root}")
     name = str(user.get("username") or "") if isinstance(user, dict) else ""
     name = name or (said[1] if said else "")

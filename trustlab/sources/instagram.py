@@ -6,8 +6,8 @@
 __all__ = ['KEYS', 'ARRAYS', 'KNOWN', 'SECTIONS', 'RECORD', 'MESSAGES', 'ACTS', 'family', 'root_of', 'find', 'parts', 'named',
            'opens', 'owner', 'fields', 'pieces', 'username', 'medium', 'stage', 'find_messages', 'stage_messages']
 
-# %% ../../nbs/sources/03r_instagram.ipynb #e8cba043
-import codecs, json, re
+# %% ../../nbs/sources/03r_instagram.ipynb #8f4ee155
+import codecs, re
 from collections.abc import Iterator
 from itertools import count
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..load import Intake, Reader, Sheet, register
+from ..load import Intake, Reader, Sheet, parsed, register
 from .facebook import (LABELS, TOLD, acts_apart, all_missing, app_of, cut, find_threads, json_names, label_table, mended, noted, plain_name, split_note,
                                        stage_threads, told_labels)
 from ..values import epoch, off_time, time_messages
@@ -72,13 +72,13 @@ def opens(head: bytes) -> str | None:
     found = re.match(rb'\s*(\{\s*"(?!media_list_data)\w+"\s*:\s*\[|\[)', head)
     return found[1].decode() if found else "{" if re.match(rb'\s*\{\s*"', head) else None
 
-# %% ../../nbs/sources/03r_instagram.ipynb #64916675
+# %% ../../nbs/sources/03r_instagram.ipynb #4fe71b26
 def owner(intake: Intake) -> str | None:
     "The key of the account that the download belongs to, from its personal information, or None"
     for name in json_names(intake.bundle, intake.root):
         if not plain_name(name).endswith("personal_information.json"): continue
-        try: found = json.loads(mended(intake.bundle.head(name, 1 << 20).decode("utf-8-sig")))
-        except (ValueError, RecursionError): continue
+        try: found = parsed(mended(intake.bundle.head(name, 1 << 20).decode("utf-8-sig")))
+        except ValueError: continue
         for field, value in fields(found):
             if field.lower() in LABELS["username"] and value: return "instagram:" + value
     return None

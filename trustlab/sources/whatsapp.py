@@ -149,7 +149,7 @@ select r.record, k.post_key, case when k.kind = 'post' then k.author_key end as 
 from s_raw r left join keyed k on k.record = r.record left join turn t on t.record = r.record
 """
 
-# %% ../../nbs/sources/03m_whatsapp.ipynb #32616ebc
+# %% ../../nbs/sources/03m_whatsapp.ipynb #c833c09c
 MESSAGES = {"not_a_message": ("", "stands before the first message")} | time_messages("date", "a day that exists, in the order of the other dates")
 
 def stage(intake: Intake) -> None:
@@ -165,6 +165,7 @@ def stage(intake: Intake) -> None:
     intake.stage("record", LINKS, chat="whatsapp:" + shown[0], pair=pair, owner=shown[1], group=group, given=zone is not None)
     intake.reject_coded(MESSAGES)
     intake.posts()
+    if zone: intake.clock("_wall", zone, "called")
     intake.stage("account", """select distinct author_key as account_key, 'whatsapp' as platform, _who as handle, _who as display_name, 'person' as kind
         from s_post where author_key is not null""")
     intake.places = [("whatsapp:" + shown[0], shown[0], False)]
