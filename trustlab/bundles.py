@@ -8,20 +8,20 @@ __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'TEXTS', 'MARKS', 'ZEROS', 
            'guarded', 'from_tar', 'tar_member', 'from_folder', 'unpacked', 'bundles', 'packed_in_folder', 'siblings',
            'first_bytes', 'is_archive']
 
-# %% ../nbs/02b_bundles.ipynb #6b5446d9
+# %% ../nbs/02b_bundles.ipynb #f8bea4b9
 import codecs, gzip, io, re, stat, tarfile, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
 from .core import *
 
-# %% ../nbs/02b_bundles.ipynb #7c980692
+# %% ../nbs/02b_bundles.ipynb #53d57e82
 MAX_MEMBERS, MAX_RATIO, BOMB_BYTES = 100_000, 200, 100 << 20
 
 @dataclass
@@ -40,7 +40,7 @@ class Bundle:
     def open(self, name: str) -> Iterator[BinaryIO]:
         "A file as a stream of bytes: as it is stored, but text in UTF-8 where it is written in `encoding`, or its first bytes give away UTF-16 or UTF-32"
         with self.stored(name) as stream:
-            source = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
+            source: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
             guess = encoding_of(source.peek(4)[:4]) if re.search(TEXTS, name) and not self.encoding else None
             if not self.encoding and not guess: yield source; return
             with io.BufferedReader(Recoded(source, self.encoding or guess, f"{self.path}:{clean(name)}" if guess else "")) as text: yield text
@@ -58,7 +58,7 @@ class DamagedMember(InvalidExport):
         super().__init__(f"{path}:{clean(name)}: the archive is damaged ({why}); download it again.")
         self.name = name
 
-# %% ../nbs/02b_bundles.ipynb #9b0fd9fb
+# %% ../nbs/02b_bundles.ipynb #d5d4089d
 TEXTS = r"(?i)\.(json|ndjson|jsonl|js|txt|html?)$"
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 ZEROS = {(0, 1, 0, 1): "utf-16-le", (1, 0, 1, 0): "utf-16-be", (0, 1, 1, 1): "utf-32-le", (1, 1, 1, 0): "utf-32-be"}
@@ -73,7 +73,7 @@ class Recoded(io.RawIOBase):
         self.text, self.rest, self.what = io.TextIOWrapper(stream, encoding, "strict" if what else "replace", newline=""), b"", what
 
     def readable(self) -> bool: return True
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         try: self.rest = self.rest or self.text.read(1 << 16).encode("utf-8", "replace")
         except UnicodeError as error: raise InvalidExport(f"{self.what}: not readable as {self.text.encoding.upper()} ({error.reason}); save it as UTF-8.") from None
         block, self.rest = self.rest[: len(buffer)], self.rest[len(buffer):]
@@ -137,7 +137,7 @@ def check_zip(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     if any(a[1] > b[0] for a, b in zip(spans, spans[1:])): raise UnsafeArchive(f"{path}: its entries overlap, as in a zip bomb; download it again.")
     if any(i.flag_bits & 1 for i in infos): raise InvalidExport(f"{path}: protected by a password; unpack it and load the folder.")
 
-# %% ../nbs/02b_bundles.ipynb #f333028a
+# %% ../nbs/02b_bundles.ipynb #df15bef8
 PACKING = (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error, zstandard.ZstdError)
 
 class Guarded(io.RawIOBase):
@@ -146,7 +146,7 @@ class Guarded(io.RawIOBase):
     def readable(self) -> bool: return True
     def close(self) -> None: self.stream.close(); super().close()
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         try: block = self.stream.read(len(buffer))
         except PACKING as error: raise self.fault(error) from None
         self.most -= len(block)

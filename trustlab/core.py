@@ -150,7 +150,7 @@ class Note(str):
         note.people = people
         return note
 
-# %% ../nbs/00_core.ipynb #5b1c928e
+# %% ../nbs/00_core.ipynb #2029039d
 @dataclass
 class Measure:
     "A result: `frame` (one row per group), `card` (its definition), `notes` (what was left out, and how many), and its chart"
@@ -167,14 +167,7 @@ class Measure:
 
     def figure(self) -> Any:
         "A new `plotly.graph_objects.Figure` of this result"
-        if not any(self.hidden): return self.draw(self)
-        from trustlab.suppression import drawn
-        return drawn(self)
-
-    def suppressed(self, k: int = 5, totals: bool = True) -> "Measure":
-        "This measure without the numbers of groups of fewer than `k` people; `totals`: their totals are known elsewhere, so that no hidden number may follow from one"
-        from trustlab.suppression import suppressed
-        return suppressed(self, k, totals)
+        return self.draw(self)
 
     def __repr__(self) -> str:
         return "\n".join([self.card.name, str(self.frame), *("note: " + n for n in self.notes)])

@@ -72,7 +72,7 @@ def formats() -> pl.DataFrame:
     rows = [{"reader": r.name, "files": r.title} | (vars(r.sheet) if r.sheet else {}) for r in sorted(readers().values(), key=lambda r: r.name)]
     return pl.DataFrame(rows, schema=["reader", "files", "understood", "ignored", "answers", "tested_on", "limits"], infer_schema_length=None)
 
-# %% ../nbs/02f_intake.ipynb #b63d1953
+# %% ../nbs/02f_intake.ipynb #0959f3c6
 @dataclass
 class Intake:
     "One export on its way in: where it is read from, where it is staged, and what it says of itself"
@@ -85,9 +85,9 @@ class Intake:
     platform: str = ""
     owner_key: str | None = None
     exported_at: datetime | None = None
-    declared: int | None = None
-    places: list[tuple[str, str, bool]] = field(default_factory=list)
-    constants: dict[str, str] = field(default_factory=dict)
+    declared: Any = None
+    places: list[tuple[Any, Any, bool]] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
     duplicate: int = 0
     authors_staged: bool = False
     key: str = "post_key"

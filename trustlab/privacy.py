@@ -259,7 +259,7 @@ def subjects(self: Lab, *accounts: str, joined: bool | None = None) -> list[str]
 
 Lab.subjects = subjects
 
-# %% ../nbs/02g_privacy.ipynb #a72f6153
+# %% ../nbs/02g_privacy.ipynb #5582c741
 def forget(self: Lab, *accounts: str, reason: str = "", joined: bool | None = None) -> int:
     """Erases people from the store and its file, for good: returns how many posts were deleted. An account is a handle or a key such as `x:123`.
 
@@ -272,7 +272,7 @@ def forget(self: Lab, *accounts: str, reason: str = "", joined: bool | None = No
     with self.transaction() as con, keyed(self, secret(self, create=True)):
         con.execute("create or replace temp table gone as select account_key, platform, handle, display_name from account where list_contains($keys, account_key)", {"keys": keys})
         con.execute("create or replace temp table lost as select post_key, stand_in from (select post_key, " + stand_in("post_key") + " as stand_in from post where author_key in (select account_key from gone))")
-        con.execute("create or replace temp table theirs as " + keys_with("post", "gone"))
+        con.execute("create or replace temp table theirs as " + keys_with("post", "gone") + " union select post_key from lost")
         con.execute(REMEMBER, {"now": now(), "reason": reason or None})
         if not masked(self): unname(self)
         n = con.execute("select count(*) from lost").fetchall()[0][0]
@@ -294,7 +294,7 @@ def keys_with(posts: str, people: str) -> str:
         join (select account_key, {native} as id from {people}) g on k = account_key or length(id) > 3 and (direct or regexp_matches(id, '\p{{L}}')) and contains(k, id)
         where k = account_key or regexp_matches({inside}, '(^|[^\p{{L}}\p{{N}}])' || regexp_escape(id) || '($|[^\p{{L}}\p{{N}}])')"""
 
-# %% ../nbs/02g_privacy.ipynb #b9966143
+# %% ../nbs/02g_privacy.ipynb #d0355697
 GONE, LOST, THEIRS = "(select account_key from gone)", "(select post_key from lost)", "(select k from theirs)"
 REMEMBER = """
 insert into erasure by name
@@ -305,11 +305,9 @@ select mark(k) as subject_hmac, kind, $now as erased_at, $reason as reason from 
 )
 """
 ERASE = (
-    f"update post set reply_to_key = null, reply_basis = 'erased', url = null where reply_to_key in {LOST}",
-    f"update post set reply_to_key = case when reply_to_key in (select post_key from post) then reply_to_key end, reply_to_account = null, reply_basis = 'erased' where reply_to_account in {GONE}",
-    f"update post set quote_of_key = null where quote_of_key in {LOST} or quote_of_key in {THEIRS}",
     f"update post set reply_to_key = null, reply_basis = 'erased', url = null where reply_to_key in {THEIRS}",
-    "update post set conversation_key = l.stand_in, url = null from lost l where post.conversation_key = l.post_key",
+    f"update post set reply_to_key = case when reply_to_key in (select post_key from post) then reply_to_key end, reply_to_account = null, reply_basis = 'erased' where reply_to_account in {GONE}",
+    f"update post set quote_of_key = null where quote_of_key in {THEIRS}",
     f"update post set conversation_key = {stand_in('conversation_key')}, url = null where conversation_key in {THEIRS}",
     f"update post set container_key = {stand_in('container_key')}, url = null where container_key in {THEIRS}",
     f"update coverage set container_key = {stand_in('container_key')}, container = null where container_key in {THEIRS}",

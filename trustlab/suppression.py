@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COUNTS', 'OTHERS', 'people_in', 'people_left', 'sums', 'ranges', 'protected', 'next_of', 'beside', 'threshold',
-           'suppressed', 'shortened', 'discreet', 'told', 'drawn', 'hidden_groups', 'noted']
+           'suppressed', 'shortened', 'discreet', 'told', 'drawn', 'hidden_groups', 'noted', 'figure']
 
 # %% ../nbs/05d_suppression.ipynb #1c72b460
 import re
@@ -131,7 +131,7 @@ def told(by: Sequence[str], small: np.ndarray, gone: np.ndarray, cut: int, k: in
     notes = [f"{what}: {groups(few)} of fewer than {k} people hidden" + (f", and {groups(sake)} more from which their numbers would follow." if sake else ".")] if few else []
     return notes + [f"{what}: {cut:,} curve{'s end' if cut != 1 else ' ends'} early, where fewer than {k} people were still followed."] * bool(cut and "week" not in by)
 
-# %% ../nbs/05d_suppression.ipynb #8db90a92
+# %% ../nbs/05d_suppression.ipynb #457fbc49
 def drawn(measure: Measure) -> Any:
     "The chart of a suppressed measure, which says what is hidden"
     k, frame = measure.params["suppress"], measure.frame.with_columns(hidden=pl.Series(measure.hidden, dtype=pl.String))
@@ -149,3 +149,9 @@ def noted(figure: Any, note: str) -> Any:
     lines = charts.lines(note, 52)
     text = (figure.layout.title.text or "") + "".join(f'<br><span style="font-size:12px;color:#555555">{line}</span>' for line in lines)
     return figure.update_layout(title_text=text, height=(figure.layout.height or 400) + 17 * len(lines), margin_t=(figure.layout.margin.t or 60) + 17 * len(lines))
+
+def figure(self: Measure) -> Any:
+    "A new `plotly.graph_objects.Figure` of this result, with gaps where its numbers are hidden"
+    return drawn(self) if any(self.hidden) else self.draw(self)
+
+Measure.figure, Measure.suppressed = figure, suppressed

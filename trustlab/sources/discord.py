@@ -7,9 +7,9 @@ __all__ = ['KEPT', 'OPENS', 'CHANNEL', 'PLAIN', 'REPLY', 'COMMAND', 'NAMED', 'ME
            'PARENT_TIME', 'sections', 'elements', 'files', 'is_channel', 'find', 'channel_of', 'utc', 'messages',
            'last_by', 'turns', 'person', 'drifted', 'stage', 'tell_unnamed', 'describe']
 
-# %% ../../nbs/sources/03k_discord.ipynb #c60ccca2
+# %% ../../nbs/sources/03k_discord.ipynb #3f11bacd
 import io, json, os, re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 
@@ -39,8 +39,8 @@ def sections(stream: BinaryIO, opens: str) -> Iterator[tuple[str, int, str]]:
     finally:
         if not stream.closed: source.detach()
 
-# %% ../../nbs/sources/03k_discord.ipynb #5888a986
-def elements(source: io.TextIOBase, at: int, text: str) -> Iterator[tuple[str, int, str]]:
+# %% ../../nbs/sources/03k_discord.ipynb #b9105e9b
+def elements(source: io.TextIOBase, at: int, text: str) -> Generator[tuple[str, int, str], None, tuple[int, str]]:
     "The elements of an array whose inside begins with `text` at byte `at`, as pieces; returns the byte and the text after it"
     decoder, gaps, i = json.JSONDecoder(), re.compile("[ \t\r\n,\ufeff]*"), 0
     while True:
@@ -235,7 +235,7 @@ def stage(intake: Intake) -> None:
     intake.stage("interaction", f"{ACTS} union all {PARENT_TIME}")
     intake.stage("post_count", UNLISTED, observed=intake.exported_at)
 
-# %% ../../nbs/sources/03k_discord.ipynb #586fc934
+# %% ../../nbs/sources/03k_discord.ipynb #787f3297
 def tell_unnamed(intake: Intake) -> None:
     "Notes the kinds of messages that are numbers this page does not know"
     unnamed = f"_code is null and regexp_matches(_type, '^\\d+$') and _type not in {NAMED}"
@@ -247,12 +247,12 @@ def describe(intake: Intake, table: pl.DataFrame) -> None:
     "What the files say of themselves: the export's time, how many messages they declare, the places; and what they leave open"
     intake.platform, intake.scope, intake.constants = "discord", "both", {"platform": "discord"}
     times, servers = table["exported"].drop_nulls(), set(table["guild"]) - {"0"}
-    if times.len() and times.len() == table.height: intake.exported_at = intake.exported_at or times.max()
+    if times.len() and times.len() == table.height: intake.exported_at = intake.exported_at or times.to_list()[0] and max(times.to_list())
     if times.len() and times.max() - times.min() > timedelta(days=1):
         intake.notes.append(f"its channels were exported from {times.min():%Y-%m-%d} to {times.max():%Y-%m-%d}: what waits in the earlier ones may have been answered since.")
     cut = table.filter(pl.col("declared").is_null())["member"].to_list()
     if cut: intake.notes.append(f"{len(cut)} files do not say how many messages they hold, and may break off: {', '.join(clean(n) for n in cut[:3])}.")
-    else: intake.declared = table["declared"].sum()
+    else: intake.declared = int(table["declared"].sum())
     if len(servers) > 1: intake.notes.append(f"{len(servers)} servers lie in one export, so no channel is taken for a brand's own; load each server by itself.")
     intake.places = sorted({("discord:" + c, name, len(servers) == 1 and guild != "0") 
                             for _, guild, c, name, *_ in table.unique("channel", keep="last", maintain_order=True).rows()})

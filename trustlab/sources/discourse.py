@@ -363,7 +363,7 @@ def member(intake: Intake) -> dict[str, str] | None:
     if not key: key = next(iter(intake.lab.sql("select substr(account_key, 11) as key from account where platform = 'discourse' and lower(handle) = lower($name) order by 1", name=name)["key"]), "@" + name.lower())
     return {"account_key": f"discourse:{key}", "platform": "discourse", "handle": name, "kind": "person"}
 
-# %% ../../nbs/sources/03t_discourse.ipynb #4a5263d3
+# %% ../../nbs/sources/03t_discourse.ipynb #5d6baf77
 def stage_archive(intake: Intake) -> None:
     "Stages what one member wrote and liked"
     bad, width, opens = table(intake, intake.root, "s_record", OWN, TABLE)
@@ -372,7 +372,7 @@ def stage_archive(intake: Intake) -> None:
     intake.reject([b | {"member": intake.root} for b in bad + (delimited.locate(opens, width, coded) if coded else [])])
     intake.con.execute("delete from s_record where _code is not null")
     me = member(intake)
-    intake.owner_key = me and me["account_key"]
+    intake.owner_key = me["account_key"] if me else None
     intake.con.execute("alter table s_record add column author_key varchar")
     intake.con.execute("update s_record set author_key = ?", [intake.owner_key])
     intake.posts()

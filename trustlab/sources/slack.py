@@ -74,14 +74,14 @@ def people(intake: Intake) -> pl.DataFrame:
              "bot" if u.get("is_bot") or u["id"] == "USLACKBOT" else "person") for name in lists for u in entries(intake.bundle, name)]
     return pl.DataFrame(rows, schema=dict.fromkeys(["account_key", "platform", "handle", "display_name", "kind"], pl.String), orient="row").unique("account_key", keep="first", maintain_order=True)
 
-# %% ../../nbs/sources/03b_slack.ipynb #aa614c92
+# %% ../../nbs/sources/03b_slack.ipynb #20fe9ed9
 def messages(bundle: Bundle, names: list[str]) -> Iterator[tuple[str, int, int, str, bool]]:
     "The messages of day files and dumps as (member, record, byte offset, text, whole); a file that is no array is one piece that is not whole"
     record = 0
     for name in names:
         head = bundle.head(name, 1 << 16).removeprefix(codecs.BOM_UTF8).lstrip()
         dumped = re.match(DUMP, head)
-        opens = re.search('"messages".*', dumped[0].decode("utf-8", "replace"), re.S)[0] if dumped else "["
+        opens = "".join(dumped[0].decode("utf-8", "replace").partition('"messages"')[1:]) if dumped else "["
         if opens.endswith("null"): continue
         with bundle.open(name) as stream:
             found = array_records(stream, opens) if dumped or head[:1] == b"[" else [(0, head.decode("utf-8", "surrogateescape"), False)]

@@ -8,7 +8,7 @@ __all__ = ['SEVEN', 'ENTITY', 'ROW', 'LOOSE', 'FRAME', 'ATTRIBUTES', 'COUNTED', 
            'xml_text', 'body_text', 'rows', 'whole_rows', 'guard', 'attribute', 'site', 'unread', 'key', 'stage',
            'acts', 'lists', 'check_lines', 'declared']
 
-# %% ../../nbs/sources/03j_stackexchange.ipynb #aa12ca17
+# %% ../../nbs/sources/03j_stackexchange.ipynb #a86d3c7e
 import json, re
 
 import duckdb
@@ -16,7 +16,7 @@ import duckdb
 from ..bundles import Bundle
 from ..core import *
 from ..delimited import as_utf8, copied, line_ends
-from ..load import AS_TEXT, RAW, Intake, Reader, Sheet, line_records, register, unreadable
+from ..load import AS_TEXT, RAW, Intake, Reader, Sheet, line_records, exact, register, unreadable
 from ..values import html_text, iso, numbered, off_time, time_messages
 
 # %% ../../nbs/sources/03j_stackexchange.ipynb #74be357f
@@ -49,7 +49,7 @@ def body_text(x: str) -> str:
     "SQL for the words a person reads of HTML in the attribute value `x` (SQL too)"
     return html_text(numbered(xml_text(x), (38, 60, 62)))
 
-# %% ../../nbs/sources/03j_stackexchange.ipynb #cc17c9cf
+# %% ../../nbs/sources/03j_stackexchange.ipynb #63f37ed8
 def rows(intake: Intake, name: str) -> None:
     "Adds the lines of one list to `s_raw(member, record, byte_offset, doc)`; unreadable ones are rejected; raises `InvalidExport` for a list that defines entities"
     con, copy = intake.con, intake.temp / "rows.txt"
@@ -59,7 +59,7 @@ def rows(intake: Intake, name: str) -> None:
     opens = as_utf8(lambda: intake.bundle.open(name), copy)
     file = copy if copy.exists() else intake.bundle.path if intake.bundle.plain else None
     if not file: opens, file = copied(opens, copy, lambda block: block), copy
-    if line_ends(opens)[0] != "alike" or not whole_rows(con, str(file), name, first):
+    if line_ends(opens)[0] != "alike" or not whole_rows(con, exact(file), name, first):
         con.execute("update s_raw set doc = to_json(doc)")
         intake.records((m, r, at, text if unreadable(text, whole) else json.dumps(text, ensure_ascii=False), whole) for m, r, at, text, whole in line_records(opens, name, first))
         con.execute("update s_raw set doc = json_extract_string(doc, '$')")

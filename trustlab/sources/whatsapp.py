@@ -87,10 +87,10 @@ def date_order(intake: Intake) -> str:
     raise InvalidExport(f"{intake.bundle.path}:{clean(intake.root)}: no day past the twelfth occurs, so its dates could be read day first or month first; "
                         "say which with the option date_order=dmy or date_order=mdy. Nothing was stored.")
 
-# %% ../../nbs/sources/03m_whatsapp.ipynb #a86ff7a0
+# %% ../../nbs/sources/03m_whatsapp.ipynb #fed1d626
 def bare(x: str) -> str: return f"regexp_replace({x}, '^{MARKS}+|{MARKS}+$', '', 'g')"
 def digits(x: str) -> str: return f"regexp_replace({x}, '\\D', '', 'g')"
-def is_number(x: str) -> bool: return rf"regexp_matches({x}, '^\+?[\d\s()./‑\x{{a0}}-]{{7,}}$')"
+def is_number(x: str) -> str: return rf"regexp_matches({x}, '^\+?[\d\s()./‑\x{{a0}}-]{{7,}}$')"
 def masked(x: str) -> str:
     "SQL for a name (SQL too), or for what stands in place of a telephone number"
     return f"case when {is_number(x)} then 'number …' || right({digits(x)}, 3) || ' (' || left(md5({digits(x)}), 8) || ')' else {x} end"
