@@ -706,3 +706,12 @@ def test_one_side_alone_answers_nothing(name, town):
 ], ids=str)
 def test_what_is_not_there_is_named(townsfolk, name, wrong, says):
     with pytest.raises(InvalidParameter, match=says): MEASURES[name](townsfolk[0], **wrong)
+
+
+def test_a_brand_that_nobody_called_is_refused_and_not_answered_with_0(town):
+    with tl.Lab() as lab:
+        lab.load(town / "twcs.csv")
+        lab.con.execute("insert into account (account_key, platform, handle, kind, placeholder, person_key) values ('twcs:Zed', 'twcs', 'Zed', 'organization', true, 'twcs:Zed')")
+        lab.con.execute("insert into role values ('twcs:Zed', 'brand', 'Zed', null, null, 'declared')")
+        for by in ((), ("brand",), ("week",)):
+            with pytest.raises(tl.NotIdentifiable, match="nobody called"): tl.acknowledgement(lab, brand="Zed", by=by)

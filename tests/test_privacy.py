@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -20,8 +19,8 @@ import pytest
 
 import trustlab as tl
 import trustlab.retention  # noqa: F401
-from trustlab import privacy, schema, store
-from trustlab.core import InvalidParameter, NotIdentifiable, StoreDamaged, StoreLocked
+from trustlab import privacy, schema
+from trustlab.core import InvalidParameter, NotIdentifiable, StoreLocked
 from trustlab.schema import TABLES
 from trustlab.store import Lab
 
@@ -609,8 +608,8 @@ def test_what_expired_is_gone_from_the_bytes_and_does_not_come_back(tmp_path):
     with Lab() as fresh:
         fresh.con.execute("insert into meta values ('expired_before', '2024-01-08T00:00:00')")
         fresh.load(tmp_path / "bigger.csv")
-        with Lab(path) as lab: assert [lab.sql(f"select post_key, author_key, reply_to_account, text from post order by 1").rows(), sorted(lab.sql("select account_key from account")["account_key"])] == \
-            [fresh.sql(f"select post_key, author_key, reply_to_account, text from post order by 1").rows(), sorted(fresh.sql("select account_key from account")["account_key"])]
+        with Lab(path) as lab: assert [lab.sql("select post_key, author_key, reply_to_account, text from post order by 1").rows(), sorted(lab.sql("select account_key from account")["account_key"])] == \
+            [fresh.sql("select post_key, author_key, reply_to_account, text from post order by 1").rows(), sorted(fresh.sql("select account_key from account")["account_key"])]
 
 
 def test_a_store_that_was_told_expires_by_itself_and_keeps_what_the_user_said(tmp_path):

@@ -62,16 +62,16 @@ def lab():
     with Lab() as store: yield store
 
 
-def tests_of(module): return {n.name for n in ast.parse((ROOT / "tests" / f"{module}.py").read_text()).body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
+def named_in(module): return {n.name for n in ast.parse((ROOT / "tests" / f"{module}.py").read_text()).body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
 
 
 def test_every_row_has_a_test():
-    here = tests_of("test_safety")
+    here = named_in("test_safety")
     assert sorted(ROWS) == list(range(1, 62))
     for row, proofs in ROWS.items():
         for proof in proofs:
             if isinstance(proof, int): assert any(re.match(rf"test_b\d_{row:02}_", name) for name in here), f"row {row} has no test here"
-            else: assert proof.split(".")[1] in tests_of(proof.split(".")[0]), proof
+            else: assert proof.split(".")[1] in named_in(proof.split(".")[0]), proof
     numbered = {int(name.split("_")[2]) for name in here if re.match(r"test_b\d_\d\d_", name)}
     assert numbered == {row for row, proofs in ROWS.items() if row in proofs}
 

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['CALLS', 'RUNS', 'UNIT_SOURCES', 'BY', 'UNIT_TIMES', 'PLACE', 'MOST_CURVES', 'NEEDS', 'CARD', 'REASONS', 'calls',
-           'group_columns', 'units', 'counted', 'brands_of', 'answerable', 'acknowledgement', 'time_zone', 'coded',
-           'summary', 'flagged', 'small', 'left_out', 'draw', 'worklist', 'answerable_quietly']
+           'group_columns', 'units', 'groups_of', 'portions', 'brands_of', 'answerable', 'acknowledgement', 'time_zone',
+           'coded', 'curve_of', 'summary', 'flagged', 'small', 'left_out', 'draw', 'worklist', 'answerable_quietly']
 
-# %% ../nbs/07_acknowledgement.ipynb #e7254d20
+# %% ../nbs/07_acknowledgement.ipynb #f92f376f
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -78,7 +77,7 @@ def group_columns(by: Sequence[str]) -> str:
                "week": "cast(date_trunc('week', timezone($tz, timezone('UTC', arrived_at))) as date) as week"}
     return "".join(f"{columns[b]}, " for b in by)
 
-# %% ../nbs/07_acknowledgement.ipynb #a10ebe49
+# %% ../nbs/07_acknowledgement.ipynb #bee8661d
 UNIT_TIMES = """
 {runs}
 , unit as (
@@ -93,30 +92,34 @@ from unit left join (select account_key as joined_key, person_key as joined_as f
 """
 PLACE = " left join (select container_key as place_key, min(container) as container from coverage group by container_key) place on place.place_key = container_key"
 
-@contextmanager
-def units(lab: Lab, by: Sequence[str], unit: str, brand: list[str] | None, tz: str) -> Iterator[None]:
-    "Inside the block the temporary table `unit_now` has a row per unit: grouping columns, `seconds` watched, how it ended (`cause`: 0 waits, 1 answered, 2 answered in private), whose it is (`person`)"
+def units(lab: Lab, by: Sequence[str], unit: str, brand: list[str] | None, tz: str) -> None:
+    "Makes the temporary table `unit_now`, with a row per unit: grouping columns, `seconds` watched, how it ended (`cause`: 0 waits, 1 answered, 2 answered in private), whose it is (`person`)"
     runs, source, key = UNIT_SOURCES[unit]
     parts = {"calls": calls(bool(brand))}
     query = UNIT_TIMES.format(runs=runs.format(**parts) or "with nothing as (select 1)", source=source.format(**parts), key=key, groups=group_columns(by),
                               others="".join(f"min({c}) as {c}, " for c in ("brand", "author_key") if c not in key), place=PLACE if "container" in by else "")
     params = ({"brand": brand} if brand else {}) | ({"tz": tz} if "week" in by else {})
     lab.con.execute(f"create or replace temp table unit_now as {query}", params or None)
-    try: yield
-    finally: lab.con.execute("drop table if exists unit_now")
 
-# %% ../nbs/07_acknowledgement.ipynb #7825de5a
-def counted(lab: Lab, by: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    "The groups, sorted; per group (`code`), `seconds` and `cause` the number of units `n`; per group the number of `people`, and unless there are many groups how long each was `followed`"
+# %% ../nbs/07_acknowledgement.ipynb #f2be3a05
+def groups_of(lab: Lab, by: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    "Turns `unit_now` into `end_now`: per group (`code`), `seconds` and `cause` the number of units `n`; returns the groups, sorted, and of each the number of `people`, and unless there are many groups how long each was `followed`"
     names, order = ", ".join(by) or "true as all_units", ", ".join(f"{c} nulls last" for c in by) or "1"
     lab.con.execute(f"create or replace temp table group_now as select cast(row_number() over (order by {order}) - 1 as bigint) as code, g.* from (select distinct {names} from unit_now) g")
     coded = f"(select g.code, u.seconds, u.cause, u.person from unit_now u join group_now g on {' and '.join(f'g.{c} is not distinct from u.{c}' for c in by) or 'true'}) c"
     keys = lab.sql("select * from group_now order by code").drop("code")
-    ends = lab.sql(f"select code, seconds, cause, count(*) as n from {coded} group by code, seconds, cause order by code, seconds, cause")
     each = "count(*) as people" + (", list(seconds) as followed" if keys.height <= MOST_CURVES else "")
     people = lab.sql(f"select code, {each} from (select code, person, max(seconds) as seconds from {coded} group by code, person) p group by code order by code")
-    lab.con.execute("drop table group_now")
-    return keys, ends, people
+    lab.con.execute(f"create or replace temp table end_now as select code, seconds, cause, count(*) as n from {coded} group by code, seconds, cause")
+    for table in ("group_now", "unit_now"): lab.con.execute(f"drop table {table}")
+    return keys, people
+
+def portions(lab: Lab, most: int = 300_000) -> Iterator[tuple[int, pl.DataFrame]]:
+    "The rows of `end_now` some groups at a time, about `most` rows unless one group has more: the number of the first group, and its rows with `code` counted from that"
+    sizes = lab.sql("select code, count(*) as n from end_now group by code order by code")
+    for _, codes in sizes.with_columns(part=(sizes["n"].cum_sum() - 1) // most).group_by("part", maintain_order=True):
+        first, last = codes["code"][0], codes["code"][-1]
+        yield first, lab.sql("select code - $first as code, seconds, cause, n from end_now where code between $first and $last order by code, seconds, cause", first=first, last=last)
 
 MOST_CURVES = 50
 
@@ -151,7 +154,7 @@ def answerable(lab: Lab, question: str) -> list[str]:
     warnings.warn(note, ScopeWarning, stacklevel=3)
     return [note]
 
-# %% ../nbs/07_acknowledgement.ipynb #514ea969
+# %% ../nbs/07_acknowledgement.ipynb #9b2edc2e
 CARD = Card(
     "Acknowledgement", "ack_t = F(t), the cumulative incidence of a first answer; response_rate = acknowledged / n",
     "units answered by the brand or its staff, not earlier than the call, readable by all who could read the call; bots and reactions never answer",
@@ -175,16 +178,20 @@ def acknowledgement(lab: Lab, by: str | Sequence[str] = (), within: str | Sequen
     tz, per = time_zone(lab, tz), choose("per", per, PER)
     with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "How often this brand answers" if brands else "How often calls are answered")
-        with units(lab, by, unit, brands, tz): keys, ends, people = counted(lab, by)
+        units(lab, by, unit, brands, tz)
         notes += left_out(lab, brands) + persons_note(lab, per)
-    frame = summary(keys, ends, spans).drop("all_units", strict=False)
+    keys, people = groups_of(lab, by)
+    if keys.is_empty(): raise NotIdentifiable(f"{', '.join(brands or ['this store'])}: nobody called, so there is nothing to answer; load an export that holds the posts of customers, or name another brand.")
+    pieces = [(summary(keys.slice(first, ends["code"][-1] + 1), ends, spans), curve_of(ends, first) if keys.height <= MOST_CURVES else None) for first, ends in portions(lab)]
+    lab.con.execute("drop table end_now")
+    frame = pl.concat([piece for piece, _ in pieces]).drop("all_units", strict=False)
     params = {"by": list(by), "within": list(spans), "unit": unit, "brand": brands, "tz": tz, "per": per}
     if "week" in by: frame = flagged(lab, frame, tz)
     notes += small(frame)
     card = card_per(CARD, per)
     count = people["people"].to_list()
     if keys.height > MOST_CURVES: return Measure("acknowledgement", frame, card, draw, notes, params, people=count)
-    curve = survival.curve(survival.grouped(ends["code"], ends["seconds"], ends["cause"], ends["n"]))
+    curve = pl.concat([steps for _, steps in pieces if steps is not None])
     detail = keys.with_row_index("group").join(curve.with_columns(pl.col("group").cast(pl.UInt32)), on="group", maintain_order="left_right").drop("group", "all_units", strict=False)
     followed = people.select("code", pl.col("followed")).explode("followed").drop_nulls()
     return Measure("acknowledgement", frame, card, draw, notes, params, detail, count, people_left(curve, followed["code"].to_numpy(), pl.Series(np.arange(followed.height)), followed["followed"]))
@@ -201,9 +208,13 @@ def coded(times: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, np.ndar
     keys = times.select(by).unique().sort(by, nulls_last=True)
     return keys, times.select(by).join(keys.with_row_index("code"), on=by, how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy().astype(np.int64)
 
-# %% ../nbs/07_acknowledgement.ipynb #31f3d40f
+# %% ../nbs/07_acknowledgement.ipynb #64b8acb7
+def curve_of(ends: pl.DataFrame, first: int) -> pl.DataFrame:
+    "The curves of a portion, its groups numbered from `first`"
+    return survival.curve(survival.grouped(ends["code"], ends["seconds"], ends["cause"], ends["n"])).with_columns(pl.col("group") + first)
+
 def summary(keys: pl.DataFrame, ends: pl.DataFrame, within: dict[str, float]) -> pl.DataFrame:
-    "The measure's columns, one row per group of `keys`, from the counts of `counted`"
+    "The measure's columns, one row per group of `keys`, from a portion of `end_now`"
     code, cause, size = ends["code"].to_numpy(), ends["cause"].to_numpy(), ends["n"].to_numpy()
     count = lambda mask: np.bincount(code[mask], size[mask], keys.height).astype(np.int64)
     n, answered, waiting = count(cause >= 0), count(cause == 1), count(cause == 0)
