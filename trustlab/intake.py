@@ -207,7 +207,7 @@ RAW = f"create temp table if not exists s_raw ({', '.join(' '.join(c) for c in R
 AS_TEXT = r"auto_detect=false, header=false, delim=E'\x1f', quote='', escape='', comment='', strict_mode=false, max_line_size=17000000, buffer_size=34000000"
 Intake.records = records
 
-# %% ../nbs/02f_intake.ipynb #c7d100ad
+# %% ../nbs/02f_intake.ipynb #36d3df52
 def sift(self: Intake) -> None:
     "Moves staged records that are no JSON, or name a key twice, to the rejects"
     self.con.execute(f"create temp table s_unfit as select record, code from (select record, {UNFIT} as code from (select record, doc, case when json_valid(doc) and starts_with(ltrim(doc), '{{') then json_keys(doc) end as keys from s_raw) r) u where code is not null")
@@ -216,7 +216,7 @@ def sift(self: Intake) -> None:
     self.con.execute("delete from s_raw where record in (select record from s_unfit)")
     self.con.execute("drop table s_unfit")
 
-UNFIT = r"""case when not json_valid(doc) then case when regexp_matches(doc, '\\u[dD][89a-fA-F][0-9a-fA-F]{2}') then 'bad_unicode' else 'bad_json' end
+UNFIT = r"""case when not json_valid(doc) then case when json_valid(regexp_replace(doc, '\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '', 'g')) then 'bad_unicode' else 'bad_json' end
              when list_unique(keys) < len(keys) then 'duplicate_key' end"""
 Intake.sift = sift
 
