@@ -861,6 +861,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'trustlab.sources.slack.messages': ('sources/slack.html#messages', 'trustlab/sources/slack.py'),
                                         'trustlab.sources.slack.people': ('sources/slack.html#people', 'trustlab/sources/slack.py'),
                                         'trustlab.sources.slack.places': ('sources/slack.html#places', 'trustlab/sources/slack.py'),
+                                        'trustlab.sources.slack.shaped': ('sources/slack.html#shaped', 'trustlab/sources/slack.py'),
                                         'trustlab.sources.slack.stage': ('sources/slack.html#stage', 'trustlab/sources/slack.py'),
                                         'trustlab.sources.slack.tell_others': ( 'sources/slack.html#tell_others',
                                                                                 'trustlab/sources/slack.py'),
