@@ -27,7 +27,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ty check --python $(VENV) trustlab
 	$(BIN)/python nbs/make.py test
-	$(BIN)/python -m pytest tests -q -ra --durations=10
+	$(BIN)/python -m pytest tests -q -ra --durations=10 -n auto --dist loadfile
 
 lab: $(VENV)/lab.stamp
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/tutorials/01_first_look.ipynb

@@ -31,7 +31,7 @@ from trustlab.store import Lab
 
 EXPORTS = Path(__file__).resolve().parent / "exports"
 TRIES, SECONDS = int(os.environ.get("TRUSTLAB_FUZZ", 0)), 60
-EACH = max(TRIES // len(READERS), 6) if TRIES else 6
+EACH = max(TRIES // len(READERS), 4) if TRIES else 4
 FEW = settings(max_examples=EACH, deadline=None, derandomize=not TRIES, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink] if TRIES else [Phase.generate])
 
 

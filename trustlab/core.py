@@ -8,7 +8,7 @@ __all__ = ['UNITS', 'SHARES', 'TrustlabError', 'UnknownSource', 'InvalidExport',
            'PartialExport', 'SmallSample', 'ScopeWarning', 'near', 'choose', 'seconds', 'spoken', 'horizons', 'groups',
            'clean', 'cell', 'table_html', 'Stream', 'frame_of', 'Card', 'Note', 'Measure', 'plain', 'to_dict', 'words']
 
-# %% ../nbs/00_core.ipynb #82d1650f
+# %% ../nbs/00_core.ipynb #9b18a5c9
 import difflib, html, json, re, warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +16,7 @@ from datetime import date, datetime
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 # %% ../nbs/00_core.ipynb #6c0dd697
 class TrustlabError(Exception): "Something trustlab cannot do; the message says why and what to do"
@@ -113,15 +114,15 @@ def table_html(frame: pl.DataFrame, rows: int = 50, hidden: Sequence[str] = ()) 
     more = f"<p>{frame.height - rows:,} more rows</p>" if frame.height > rows else "" if frame.height else "<p>no rows</p>"
     return f'<div class="trustlab-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'
 
-# %% ../nbs/00_core.ipynb #5edca732
+# %% ../nbs/00_core.ipynb #4fad493a
 class Stream:
     "Any Arrow stream, without its own type"
     def __init__(self, source: Any): self.source = source
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: return self.source.__arrow_c_stream__(requested_schema)
 
 def frame_of(relation: Any) -> pl.DataFrame:
-    "A DuckDB relation (or any Arrow stream) as a Polars frame; None, from a statement without rows, gives an empty one"
-    return pl.DataFrame() if relation is None else pl.DataFrame(Stream(relation))
+    "A DuckDB relation (or any Arrow stream) as a Polars frame, words of a fixed list as text; None, from a statement without rows, gives an empty one"
+    return pl.DataFrame() if relation is None else pl.DataFrame(Stream(relation)).with_columns((cs.enum() | cs.categorical()).cast(pl.String))
 
 # %% ../nbs/00_core.ipynb #9f772666
 @dataclass(frozen=True)

@@ -82,19 +82,16 @@ def text_links(intake: Intake) -> pl.DataFrame:
     up[at["nth"].to_numpy()] = at["up"].to_numpy()
     return positions(up, *tops(up))
 
-# %% ../nbs/03_load.ipynb #e0e08ec1
+# %% ../nbs/03_load.ipynb #dd8dc856
 def link(self: Intake) -> None:
     "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, the parent's author, and the conversation (null on a cycle)"
     if self.columns("link"): return
     if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
-    with room(self.lab, 32 * self.count("select count(*) from s_post")): whole = climb(self)
-    thread, tree = (f"case when l.top is not null then '{self.platform}:' || (l.thread + {whole}) end", "") if whole is not None else ("coalesce(t.reply_to_key, t.post_key)", "left join s_post t on t._row = l.top")
-    self.stage("link", f"select l.row, l.up, a.author_key as to_key, {thread} as thread from s_climb l left join s_post a on a._row = l.up {tree}")
-    self.con.execute("drop table s_climb")
+    with room(self.lab, 32 * self.count("select count(*) from s_post")): climb(self)
     if not self.lab.masked and self.count("select count(*) from post"): link_stored(self)
 
-def climb(intake: Intake) -> int | None:
-    "Makes `s_climb(row, up, top[, thread])` of the staged replies, as rows; returns what is to be added to `thread`, or None when keys are text"
+def climb(intake: Intake) -> None:
+    "Stages `s_link`, from the positions of parents that are found"
     numbers = intake.key != "post_key" and intake.count("select count(*) from s_post") > 0
     whole = whole_links(intake) if numbers else None
     if whole is None:
@@ -103,10 +100,11 @@ def climb(intake: Intake) -> int | None:
     found, low = whole or (text_links(intake), None)
     first, last, n = intake.con.execute("select coalesce(min(_row), 0), max(_row), count(*) from s_post").fetchall()[0]
     if n and last - first + 1 > n: found = with_rows(intake, found, first)
+    thread, tree = ("coalesce(t.reply_to_key, t.post_key)", f"left join s_post t on t._row = f.top + {first}") if low is None else (f"case when f.top is not null then '{intake.platform}:' || (f.thread + {low}) end", "")
     with intake.lab.lent(found) as path:
-        intake.stage("climb", f"""select s._row as row, f.up + {first} as up, f.top + {first} as top{"" if low is None else ", f.thread"}
-            from (select _row, {intake.parent} as parent from s_post) s positional join read_parquet($path) f where s.parent is not null""", path=path)
-    return low
+        intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {thread} as thread
+            from (select _row, {intake.parent} as parent from s_post) s positional join read_parquet($path) f
+            left join s_post a on a._row = f.up + {first} {tree} where s.parent is not null""", path=path)
 
 @contextmanager
 def room(lab: Lab, size: int) -> Iterator[None]:
@@ -145,7 +143,7 @@ def update_known(intake: Intake, load_id: str, as_of: datetime | None) -> tuple[
     intake.con.execute("update post set load_id = ? from s_known k where post.post_key = k.post_key and k.newer", [load_id])
     return changed, intake.count("select count(*) from s_known") - changed
 
-# %% ../nbs/03_load.ipynb #3d75a507
+# %% ../nbs/03_load.ipynb #981b0051
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
     have, known = intake.columns(), intake.count("select count(*) from s_known")
@@ -153,8 +151,10 @@ def insert_posts(intake: Intake, load_id: str) -> int:
     to = "coalesce(s.reply_to_account, l.to_key)" if "reply_to_account" in have else "l.to_key"
     fixed = [f"${name} as {quoted(name)}" for name in intake.constants]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
-    return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
+    try: return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
         from s_post s left join s_link l on l.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id, **intake.constants)
+    except duckdb.ConversionException as error:
+        raise InvalidParameter(f"the reader of {intake.platform} gave a post a word that its column does not take ({str(error).splitlines()[0]}); trustlab.schema.WORDS holds those it may.") from None
 
 # %% ../nbs/03_load.ipynb #69f4728e
 def adopt(intake: Intake, load_id: str) -> None:

@@ -10,7 +10,7 @@ __all__ = ['SECTIONS', 'ORIGINS', 'STEPS', 'ALLOWED', 'PLAIN', 'Cell', 'OFFSET',
            'id_code', 'time_code', 'post_columns', 'link_columns', 'named', 'post_sql', 'answer_sql', 'answer_text',
            'there', 'met', 'account_sql', 'role_sql', 'count_sql', 'mention_sql', 'folder', 'packaged', 'read_mapping']
 
-# %% ../nbs/02d_mappings.ipynb #234c7707
+# %% ../nbs/02d_mappings.ipynb #6aa276fc
 import hashlib, re, tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ import duckdb
 import polars as pl
 
 from .core import *
+from .schema import WORDS
 from .values import epoch, formed, html_text, iso, whole_id
 
 # %% ../nbs/02d_mappings.ipynb #687cf799
@@ -58,7 +59,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "sheet": {k: ("text", "what the format's page promises") for k in ("understood", "ignored", "answers", "tested_on", "limits")},
 }
 
-# %% ../nbs/02d_mappings.ipynb #db09ab3b
+# %% ../nbs/02d_mappings.ipynb #ae48a417
 ORIGINS = {"column": "one column", "first_of": "the first of several values that is there", "join": "several values with a line break (or `with`) between, without the empty ones",
            "template": "text with columns in braces; nothing if one of them is empty", "constant": "the same text always", "hash": "a short hash of several columns, for rows without an id"}
 STEPS = {"match": ("pattern", "the part that a regular expression finds: its first group, or all of it"), "null": ("texts", "values that mean nothing"),
@@ -68,7 +69,7 @@ STEPS = {"match": ("pattern", "the part that a regular expression finds: its fir
          "form": ("forms", "of a time: `iso` (default), `epoch`, `epoch_ms`, `epoch_us`, a form such as `%d/%m/%Y %H:%M`, or a list"),
          "zone": ("zone", "of a time that does not say its own (default UTC): a name such as `Europe/Amsterdam`")}
 ALLOWED = {"scope": ("both", "own", "answered"), "formats": ("csv", "ndjson", "json", "parquet"), "delimiter": (",", ";", "|", "\t"), "encoding": ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"),
-           "kind": ("post", "share", "review", "rating", "service", "owner_response"), "visibility": ("public", "unlisted", "followers", "direct", "internal"), "actor": ("person", "organization", "bot", "unknown")}
+           "kind": WORDS["kind"], "visibility": WORDS["visibility"], "actor": ("person", "organization", "bot", "unknown")}
 
 # %% ../nbs/02d_mappings.ipynb #d1cb163f
 def vocabulary() -> pl.DataFrame:

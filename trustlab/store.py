@@ -29,11 +29,11 @@ def half_of_memory() -> str:
     except (AttributeError, ValueError, OSError): total = 4 << 30
     return f"{total // 2 // 2**20}MiB"
 
-# %% ../nbs/02_store.ipynb #e501e4a9
+# %% ../nbs/02_store.ipynb #7fa12803
 def settings(spill: str, memory_limit: str | None = None) -> dict[str, str]:
     "The configuration of every connection; `spill` is the directory for what does not fit in memory"
     return {"memory_limit": memory_limit or half_of_memory(), "temp_directory": spill, "autoinstall_known_extensions": "false",
-              "autoload_known_extensions": "false", "python_enable_replacements": "false"}
+              "autoload_known_extensions": "false", "python_enable_replacements": "false", "write_buffer_row_group_count": "1"}
 
 # %% ../nbs/02_store.ipynb #f599cb4c
 def translated(error: duckdb.Error, path: str) -> TrustlabError | None:
@@ -193,13 +193,13 @@ def transaction(self: Lab) -> Iterator[duckdb.DuckDBPyConnection]:
 
 Lab.transaction = transaction
 
-# %% ../nbs/02_store.ipynb #fef4c9e3
+# %% ../nbs/02_store.ipynb #79ca56fa
 @contextmanager
 def lent(self: Lab, frame: pl.DataFrame) -> Iterator[str]:
     "The path of a Parquet file with `frame`, readable in SQL as `read_parquet($path)` inside the block"
     os.makedirs(self.spill, mode=0o700, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=self.spill, suffix=".parquet") as file:
-        frame.write_parquet(file.name)
+        frame.write_parquet(file.name, compression="lz4", statistics=False)
         yield file.name
 
 Lab.lent = lent

@@ -21,17 +21,17 @@ def find(bundle: Bundle) -> list[str]:
     tables = [n for n in bundle.names if n.lower().endswith((".csv", ".txt")) and bundle.names[n]]
     return [n for n in tables if len({"tweet_id", "inbound", "response_tweet_id", "in_response_to_tweet_id"} & set(delimited.header(bundle.head(n)))) >= 3]
 
-# %% ../../nbs/sources/03a_twcs.ipynb #0a713426
+# %% ../../nbs/sources/03a_twcs.ipynb #2f2fd55f
 HANDLE = "(?:^|[^A-Za-z0-9_.@])@([0-9]*[A-Za-z_][A-Za-z0-9_]*)"
 
 SELECT = r"""
-select _id, nullif(trim(author_id), '') as author_id, created_at, text, _parent, _inbound, response_tweet_id as _answers,
+select _id, author_id, created_at, text, _parent, _inbound, response_tweet_id as _answers,
        nullif(regexp_extract(case when _inbound then text end, 'HANDLE', 1), '') as _handle,
        case when tweet_id is null and author_id is null and text is null and inbound is null then 'blank'
-            when _id is null then 'bad_id' when nullif(trim(author_id), '') is null then 'no_author' when _inbound is null then 'bad_inbound'
+            when _id is null then 'bad_id' when author_id is null then 'no_author' when _inbound is null then 'bad_inbound'
             when created_at is null then 'bad_time' when created_at < timestamp '2000-01-01' or created_at > now()::timestamp + interval 1 day then 'timestamp_out_of_range'
             when _parent is null and nullif(trim(in_response_to_tweet_id), '') is not null then 'bad_parent' end as _code
-from (select tweet_id, author_id, text, inbound, response_tweet_id, in_response_to_tweet_id,
+from (select tweet_id, nullif(trim(author_id), '') as author_id, text, inbound, response_tweet_id, in_response_to_tweet_id,
              case when regexp_matches(tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(tweet_id as bigint) end as _id,
              case when regexp_matches(in_response_to_tweet_id, '^\s*\d+(\.0)?\s*$') then try_cast(in_response_to_tweet_id as bigint) end as _parent,
              case when inbound = 'True' then true when inbound = 'False' then false when lower(trim(inbound)) = 'true' then true when lower(trim(inbound)) = 'false' then false end as _inbound,
@@ -120,17 +120,17 @@ def stage_people(intake: Intake) -> None:
           case kind when 'organization' then handle end as brand, 'export' as basis from s_account
         union all select 'twcs:' || handle, 'brand', handle, 'inferred' from s_silent""")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #3d01b358
+# %% ../../nbs/sources/03a_twcs.ipynb #5fae19df
 def stage_pointers(intake: Intake) -> None:
     "Stages the answers that lie outside of the file, and brands named in replies to others"
-    intake.stage("pointer", r"""select s._id, a.id from (select _id, unnest(string_split(_answers, ',')) as id from s_record where _answers is not null) s,
-        (select case when regexp_matches(s.id, '^\s*\d+(\.0)?\s*$') then try_cast(s.id as bigint) end as id) a where a.id not in (select _id from s_record)""")
+    intake.stage("pointer", r"""select _id, id from (select _id, case when regexp_matches(id, '^\s*\d+(\.0)?\s*$') then try_cast(id as bigint) end as id
+        from (select _id, unnest(string_split(_answers, ',')) as id from s_record where _answers is not null)) where id not in (select _id from s_record)""")
     intake.stage("interaction", """
         select 'declared_reply' as kind, 'twcs:' || s.author_id as actor_key, 'twcs:' || s._id as post_key, null::varchar as target_key, 'twcs:' || p.id as value, s.created_at as occurred_at
         from s_pointer p join s_record s on s._id = p._id
         union all
         select 'mention', 'twcs:' || s.author_id, 'twcs:' || s._id, 'twcs:' || s._handle, 'text', s.created_at
-        from (select rowid as row, * from s_record where _inbound and _handle is not null) s join s_link l on l.row = s.row
+        from (select rowid as row, * from s_record where _parent is not null and _inbound and _handle is not null) s join s_link l on l.row = s.row
         where l.to_key is null or l.to_key <> 'twcs:' || s._handle""")
     regrouped = intake.count("""select count(*) from s_post where contains(_answers, ',') and regexp_matches(_answers, '^\\d{1,2},(\\d{2},)*\\d{3}$')
         and _id in (select _id from s_pointer)""")

@@ -205,7 +205,7 @@ select s.record, 'x:' || s.first as post_key, $me as author_key, case when coale
 from seen s left join chain c on c.later = s.quoted
 """
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #9338fdb2
+# %% ../../nbs/sources/03o_x_archive.ipynb #1345ce41
 MESSAGE = f"""
 with event as (
   select r.record, r.doc, json_extract_string(doc, '$.conversation') as talk, json_extract_string(doc, '$.type') as type, json_extract(doc, '$.body') as body,
@@ -214,7 +214,7 @@ with event as (
 )
 select record, 'x:dm:' || coalesce(json_extract_string(body, '$.id'), concat_ws(':', talk, type, made)) as post_key,
        'x:' || coalesce(json_extract_string(body, '$.senderId'), json_extract_string(body, '$.initiatingUserId')) as author_key,
-       case when type in ('messageCreate', 'welcomeMessageCreate') then 'message' else 'service' end as kind, created_at, 'utc' as created_basis,
+       case when type in ('messageCreate', 'welcomeMessageCreate') then 'post' else 'service' end as kind, created_at, 'utc' as created_basis,
        {unescaped("json_extract_string(body, '$.text')")} as text, 'direct' as visibility, 'x:dm:' || talk as conversation_key, 'x:dm:' || talk as container_key,
        'x:' || nullif(json_extract_string(body, '$.recipientId'), '0') as reply_to_account, case when json_type(body, '$.recipientId') = 'VARCHAR' then 'inferred' end as reply_basis,
        case when talk is null or type is null or json_type(body) is distinct from 'OBJECT' then 'not_a_message' when made is null then 'missing_created_at' else {off_time("created_at")} end as _code
@@ -288,7 +288,7 @@ def ids_tell_time(intake: Intake) -> bool:
     if agree < 0.99 * known: intake.notes.append(f"the time in the id of a post is not its own in {known - agree:,} of {known:,} posts, so no time was taken from the ids of the posts they answer.")
     return agree >= 0.99 * known
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #c0b4d521
+# %% ../../nbs/sources/03o_x_archive.ipynb #90ec6f24
 ACTS = f"""
 with said as (select p.*, coalesce(case when json_type(r.doc, '$.tweet') = 'OBJECT' then json_extract(r.doc, '$.tweet') end, r.doc) as t from s_post p join s_raw r on r.record = p.record),
 named as (select post_key, kind, created_at, created_basis, unnest({parts("t", "$.entities.user_mentions")}) as m from said where _id is not null),
@@ -311,7 +311,7 @@ union all
 select 'delete', $me, post_key, null, null, {iso("json_extract_string(t, '$.deleted_at')")}, 'utc' from said where _file in ('deleted_tweets', 'deleted_tweet')
 union all
 select 'reaction', 'x:' || (r ->> '$.senderId'), post_key, author_key, r ->> '$.reactionKey', {iso("(r ->> '$.createdAt')")}, 'utc'
-from (select post_key, author_key, unnest({parts("t", "$.body.reactions")}) as r from said where kind = 'message')
+from (select post_key, author_key, unnest({parts("t", "$.body.reactions")}) as r from said where visibility = 'direct' and kind = 'post')
 """
 
 # %% ../../nbs/sources/03o_x_archive.ipynb #6080db39
@@ -388,10 +388,10 @@ def stage_acts(intake: Intake, me: dict[str, str | None]) -> None:
     intake.stage("post_count", f"select * from ({NUMBERS}) where n is not null", exported_at=intake.exported_at)
     introduce(intake, NAMED_HERE)
 
-# %% ../../nbs/sources/03o_x_archive.ipynb #56b64907
+# %% ../../nbs/sources/03o_x_archive.ipynb #684772d9
 register(Reader("x-archive", "X (Twitter) archive (data/tweets.js, tweet.js or js/tweets/YYYY_MM.js)", find, stage, Sheet(
     understood="posts of all generations and parts, communities, deleted posts, long texts, edits; shares, quotes, replies, mentions; likes, follows; "
-               "direct messages (both sides, kind message, visibility direct); counts; owner; manifest",
+               "direct messages (both sides, visibility direct); counts; owner; manifest",
     ignored="headers, ads, devices, addresses, phone numbers, e-mail, blocks, mutes, lists, Spaces, media, deleted long texts, Grailbird's tweets.csv (the same posts)",
     answers="who was answered, how often and how late (the time lies in the parent's id), what was shared, quoted and liked. Not: who was left without an answer (one side only)",
     tested_on="tests/exports/x_archive; twitter-archive-x",
