@@ -505,3 +505,20 @@ def test_conversion_of_persons_over_platforms(calls, who):
             assert (row["n"], row["events"]) == (len(times), sum(hit for _, hit in times))
             for label, days in (("1d", 1), ("9d", 9), ("30d", 30)):
                 oracle.close(row[f"conversion_{label}"], oracle.share_by(oracle.kaplan_meier(times), days * 86400))
+
+
+@pytest.mark.parametrize("text", ["drop", "scrub"])
+def test_a_pseudonymised_store_joins_by_table_keeps_no_name_and_proposes_nothing(tmp_path, text):
+    rows = ["tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id"]
+    rows += [f"{i},{who},{side},Tue Oct 31 22:1{i}:00 +0000 2017,@acme hello,,{up}" for i, (who, side, up) in enumerate([("501", True, ""), ("acme", False, 0), ("502", True, ""), ("503", True, "")])]
+    (tmp_path / "twcs.csv").write_text("\n".join(rows) + "\n")
+    with tl.Lab(tmp_path / "s.duckdb") as lab:
+        lab.pseudonymise(text=text)
+        lab.load(tmp_path / "twcs.csv", progress=False)
+        assert tl.acknowledgement(lab, unit="post", per="person").frame["n"][0] == 3
+        assert lab.identify(said(("501", "Ada Byron"), ("twcs:502", "Ada Byron"))) == 2
+        keys = lab.sql("select count(distinct account_key), count(distinct person_key) from account where handle <> 'acme'").row(0)
+        assert keys == (3, 2) and lab.identities()["person"].str.starts_with("p1_").all()
+        with pytest.raises(NotIdentifiable, match="pseudonymised"): lab.proposals()
+        assert lab.separate("@501") == 1 and len(set(persons(lab).values())) == 4
+    assert all(b"Ada Byron" not in file.read_bytes() and b"Byron" not in file.read_bytes() for file in tmp_path.glob("s.duckdb*") if file.is_file())

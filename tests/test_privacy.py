@@ -428,7 +428,7 @@ def test_forgetting_in_slack_takes_the_id_out_of_texts_and_threads(town, tmp_pat
         lab.load(town / "slack.zip")
         who, handle = lab.sql("""select p.author_key, any_value(a.handle) from post p join account a on a.account_key = p.author_key
             where exists (from post q where contains(q.text, '<@' || substr(p.author_key, 7) || '>') and q.author_key <> p.author_key) and exists (from post q where q.conversation_key = p.post_key and q.author_key <> p.author_key)
-            and p.author_key not in (select account_key from role where role = 'brand') group by p.author_key order by 1 limit 1""").row(0)
+            and p.author_key not in (select account_key from role where role = 'brand') and regexp_matches(a.handle, '[^0-9a-f]') group by p.author_key order by 1 limit 1""").row(0)
         keys = lab.sql("select post_key from post where author_key = $who", who=who)["post_key"].to_list()
         needles = [x.encode() for x in (who, who.split(":")[1], handle, *keys)]
         lab.con.execute("checkpoint")

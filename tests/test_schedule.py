@@ -107,7 +107,7 @@ def test_by_systemd_the_page_is_made_again_and_finds_the_run_before(weeks):
 
 def test_rejected_records_are_handed_on_after_the_page(weeks):
     home, [_, _, (ran, page)] = weeks
-    assert ran.returncode == 3 and re.fullmatch(r"1 of [\d,]+ records could not be read; .+\n", ran.stderr)
+    assert ran.returncode == 3 and re.fullmatch(r"1 of [\d,]+ records were rejected; .+\n", ran.stderr)
     assert "Nothing was loaded since that run" not in page and runs(home) == ["ok"] * 3
 
 

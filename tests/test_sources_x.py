@@ -192,9 +192,9 @@ def test_acts_of_the_smallest_archive(archive):
 def test_direct_messages_have_both_sides_and_stay_apart(archive):
     lab = archive
     rows = lab.sql("select post_key, author_key, reply_to_account, kind, text, conversation_key, created_at from post where visibility = 'direct' order by created_at").rows()
-    assert rows[:2] == [("x:dm:900", "x:6001", "x:5000", "message", "My number is 5", "x:dm:5000-6001", datetime(2024, 3, 1, 12, 0, 0, 250000)),
-                        ("x:dm:901", "x:5000", "x:6001", "message", "Here you are & sorry", "x:dm:5000-6001", datetime(2024, 3, 1, 12, 4, 0, 500000))]
-    assert [(r[1], r[2], r[3]) for r in rows[2:]] == [("x:6002", None, "service"), ("x:6002", None, "message")]
+    assert rows[:2] == [("x:dm:900", "x:6001", "x:5000", "post", "My number is 5", "x:dm:5000-6001", datetime(2024, 3, 1, 12, 0, 0, 250000)),
+                        ("x:dm:901", "x:5000", "x:6001", "post", "Here you are & sorry", "x:dm:5000-6001", datetime(2024, 3, 1, 12, 4, 0, 500000))]
+    assert [(r[1], r[2], r[3]) for r in rows[2:]] == [("x:6002", None, "service"), ("x:6002", None, "post")]
     assert set(lab.sql("select why_not from inbound where eligible is false")["why_not"]) <= {"one_side_only", "by_brand"} and one(lab, "select count(*) from inbound where eligible") == 0
 
 

@@ -74,32 +74,32 @@ def pairs_of(what: str, table: pl.DataFrame | str | Path, columns: tuple[str, st
     if empty.height: raise InvalidParameter(f"{what}: row {empty['row'][0]}: {columns[0]} and {columns[1]} must both be given; got {empty[columns[0]][0]!r} and {empty[columns[1]][0]!r}.")
     return rows
 
-# %% ../nbs/02e_identity.ipynb #1e81bf9a
+# %% ../nbs/02e_identity.ipynb #46b9a721
 MEANT = """
-with given as (select name from read_parquet($path)), exact as (select g.name, a.account_key from given g join account a on a.account_key = g.name)
-select name, account_key from exact
+with given as (select * from read_parquet($path)), exact as (select g.name, a.account_key from given g join account a on a.account_key = g.alias)
+select distinct name, account_key from exact
 union all
-select g.name, a.account_key from given g join account a on lower(a.handle) = lower(ltrim(g.name, '@')) where g.name not in (select name from exact)
+select distinct g.name, a.account_key from given g join account a on lower(a.handle) = lower(g.alias) where g.name not in (select name from exact)
 """
 
 def account_keys(lab: Lab, names: pl.Series) -> pl.DataFrame:
     "The one account that each name (a handle, with or without @, or a key) means, as columns `name` and `account_key`; raises `InvalidParameter` for a name that means none, or several"
-    with lab.lent(names.alias("name").to_frame().unique()) as path: found = lab.sql(MEANT, path=path)
+    with lab.lent(lab.spelled(names.unique())) as path: found = lab.sql(MEANT, path=path)
     lab.resolve(names.filter(~names.is_in(found["name"].implode())))
     shared = found.filter(pl.col("name").is_duplicated()).sort("name", "account_key")
     if shared.is_empty(): return found
     keys = shared.filter(pl.col("name") == shared["name"][0])["account_key"]
     raise InvalidParameter(f"account {shared['name'][0]!r} could be {keys.len()} accounts here: {near('', keys)}; name the one you mean by its key.")
 
-# %% ../nbs/02e_identity.ipynb #ba9ca898
+# %% ../nbs/02e_identity.ipynb #d16b3f8a
 def identify(self: Lab, table: pl.DataFrame | str | Path) -> int:
     """Joins accounts by a frame or a CSV file with columns account (a handle or an account_key) and person (any name); returns how many rows there were.
 
-    Accounts with the same person's name get one `account.person_key`; measures use it with `per="person"`. The names stay in this store.
+    Accounts with the same person's name get one `account.person_key`; measures use it with `per="person"`. The names stay in this store (a pseudonymised one keeps pseudonyms of them).
     Raises `InvalidParameter` (an account that is not here or not the only one of that handle, one account as two persons, a column that is missing),
     and then changes nothing. `separate` takes a join back."""
     rows = pairs_of("identify", table, ("account", "person"))
-    given = rows.join(account_keys(self, rows["account"]), left_on="account", right_on="name").select("account_key", "person").unique()
+    given = rows.join(account_keys(self, rows["account"]), left_on="account", right_on="name").select("account_key", pl.col("person").map_elements(self.kept, pl.String)).unique()
     twice = given.filter(pl.col("account_key").is_duplicated()).sort("account_key", "person")
     if twice.height: raise InvalidParameter(f"identify: an account can be one person; got {twice['account_key'][0]} as {twice['person'][0]!r} and as {twice['person'][1]!r}.")
     with self.lent(given) as path, self.transaction() as con:
@@ -128,7 +128,7 @@ left join (select distinct account_key from role where role in ('brand', 'bot'))
 ALIKE = "b.reason = a.reason and b.trait = a.trait and a.platform <> b.platform and a.human and b.human"
 SHARED = "select reason, trait, count(*) as n from ({trait}) t group by reason, trait having count(distinct platform) > 1"
 
-# %% ../nbs/02e_identity.ipynb #da47bfc4
+# %% ../nbs/02e_identity.ipynb #eafabd87
 PROPOSALS = """
 with trait as ({trait}),
 shared as ({shared}),
@@ -146,7 +146,9 @@ def proposals(self: Lab, most: int = 20) -> pl.DataFrame:
     """Accounts that may be one person; joins nothing. Each pair once, the most telling first: account_key, handle, platform, other_key, other_handle,
     other_platform, reason (`same profile link`, else `same handle`), others (how many more accounts of this store have that link or handle).
 
-    A handle or link of more than `most` accounts tells nobody apart and is passed over, with a warning. `accept` takes rows of this frame."""
+    A handle or link of more than `most` accounts tells nobody apart and is passed over, with a warning. Raises `NotIdentifiable` in a pseudonymised store, `InvalidParameter`. `accept` takes rows of this frame."""
+    if self.sql("select count(*) from meta where key = 'pseudonyms'").row(0)[0]:
+        raise NotIdentifiable("Proposals cannot be made: a pseudonymised store keeps no handle and no link that accounts of two platforms could share. Join accounts that you know by lab.identify().")
     if not isinstance(most, int) or most < 2: raise InvalidParameter(f"most must be a whole number from 2 on; got {most!r}.")
     common = self.sql(f"select count(*) from ({SHARED.format(trait=TRAIT)}) s where n > $most", most=most).row(0)[0]
     if common: warnings.warn(f"{common:,} handles or links are shared by more than {most} accounts each, and passed over; raise most= to see them.", TrustlabWarning, stacklevel=2)

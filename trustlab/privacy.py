@@ -216,16 +216,16 @@ def hidden(lab: Lab, text: str | None) -> str | None:
     "A key or a file's name as a pseudonymised store keeps it; as it is in any other"
     return text and (pseudonym(secret(lab), text) if masked(lab) else text)
 
-# %% ../nbs/02g_privacy.ipynb #e51c2f2b
+# %% ../nbs/02g_privacy.ipynb #6167ac85
 def spelled(self: Lab, names: pl.Series) -> pl.DataFrame:
     "What `names` may be stored as: columns name, alias; in a pseudonymised store also the pseudonyms of a key, and of a handle or native id on each platform"
     rows = [(name, name.removeprefix("@") if given else name) for name in names for given in (False, True)]
     if masked(self):
         key, platforms = secret(self), [p for (p,) in self.con.execute("select distinct platform from account where platform is not null").fetchall()]
         rows += [(name, pseudonym(key, k)) for name in names for k in [name] + [k for p in platforms for k in (f"{p}:@{name.removeprefix('@').lower()}", f"{p}:{name}")]]
-    return pl.DataFrame(rows, schema=["name", "alias"], orient="row").unique().sort("name", "alias")
+    return pl.DataFrame(rows, schema={"name": pl.String, "alias": pl.String}, orient="row").unique().sort("name", "alias")
 
-Lab.spelled = spelled
+Lab.spelled, Lab.kept = spelled, hidden
 
 # %% ../nbs/02g_privacy.ipynb #85d6f691
 NAMED, AFTER = r"@!?_?(?:\*\*)?|\bu/", r"[^\p{L}\p{N}_.-]|[.-]+(?:[^\p{L}\p{N}_]|$)|$"

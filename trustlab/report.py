@@ -168,10 +168,10 @@ def reading(lab: Lab | str | Path, read_only: bool = True) -> Iterator[Lab]:
     else:
         with Lab(lab.path if isinstance(lab, Lab) else Path(lab).expanduser(), read_only=read_only) as opened: yield opened
 
-# %% ../nbs/13_report.ipynb #5227fe4f
+# %% ../nbs/13_report.ipynb #9db3851c
 def fingerprint(lab: Lab) -> str:
-    "Sixteen hex digits that change when something is loaded, a role is set, or a person is forgotten"
-    facts = [lab.sql(f"select count(*) as n, bit_xor(hash(t)) as h from {table} as t").row(0) for table in ("load", "role", "erasure")]
+    "Sixteen hex digits that change when something is loaded, a role is set, accounts are joined, or a person or a period is forgotten"
+    facts = [lab.sql(f"select count(*) as n, bit_xor(hash(t)) as h from {table} as t").row(0) for table in ("load", "role", "identity", "erasure", "aggregate", "meta")]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 # %% ../nbs/13_report.ipynb #a35942e5

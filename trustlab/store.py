@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPEN', 'AT_OPEN', 'INTEGRITY', 'FACTS', 'half_of_memory', 'settings', 'translated', 'clear_errors', 'private',
            'connect', 'Lab', 'is_new', 'open_store', 'close', 'room', 'check_version', 'sql', 'transaction', 'lent',
-           'pinned', 'spelled', 'resolve', 'roles', 'read_roles', 'valid_roles', 'check', 'answers']
+           'pinned', 'spelled', 'kept', 'resolve', 'roles', 'read_roles', 'valid_roles', 'check', 'answers']
 
 # %% ../nbs/02_store.ipynb #6409f04b
 import os, re, shutil, tempfile, threading, time
@@ -101,11 +101,12 @@ class Lab:
     def __exit__(self, *exception: object) -> None: self.close()
     def __repr__(self) -> str: return f"Lab({Path(self.path).name!r}{', read_only=True' if self.read_only else ''}{'' if self.con else ', closed'})"
 
-# %% ../nbs/02_store.ipynb #f1bae40f
+# %% ../nbs/02_store.ipynb #21b8e766
 def is_new(path: str, read_only: bool) -> bool:
     "Whether a store has to be created at `path`; refuses a folder, an empty file, and reading what is not there"
     file = Path(path)
     if path == ":memory:": return True
+    if "\0" in path or len(service := path.partition(":")[0]) > 1 and service != path and service.isidentifier(): raise InvalidParameter(f"path must be the name of a file, or ':memory:'; got {path!r}. Write ./ before a name that holds a colon.")
     if file.is_dir(): raise InvalidParameter(f"{path}: the store must be a file, this is a folder; name a file in it, such as {file / 'store.duckdb'}.")
     if file.exists() and not file.stat().st_size:
         raise StoreDamaged(f"{path}: this file is empty, not a store; remove it to create a new store there, or restore it from a backup.")
@@ -215,10 +216,14 @@ def pinned(self: Lab, view: str) -> Iterator[None]:
 
 Lab.pinned = pinned
 
-# %% ../nbs/02_store.ipynb #c74b56cd
+# %% ../nbs/02_store.ipynb #f0f3ff7d
 def spelled(self: Lab, names: pl.Series) -> pl.DataFrame:
     "What `names` may be stored as: columns name, alias"
     return pl.DataFrame({"name": names, "alias": names.str.strip_prefix("@")}).vstack(pl.DataFrame({"name": names, "alias": names})).unique().sort("name", "alias")
+
+def kept(self: Lab, name: str) -> str:
+    "A person's name as this store keeps it"
+    return name
 
 def resolve(self: Lab, names: pl.Series, platform: str | None = None) -> pl.DataFrame:
     """The accounts that `names` (handles, with or without @, or keys) mean: columns `name`, `account_key`, `handle`; raises for a name that is not there.
@@ -237,7 +242,7 @@ def resolve(self: Lab, names: pl.Series, platform: str | None = None) -> pl.Data
         raise InvalidParameter(f"account {name!r} is not in this store; near names: {near(name, handles)}.")
     return found
 
-Lab.spelled, Lab.resolve = spelled, resolve
+Lab.spelled, Lab.kept, Lab.resolve = spelled, kept, resolve
 
 # %% ../nbs/02_store.ipynb #b4e137d6
 def roles(self: Lab, table: pl.DataFrame | str | Path) -> int:
