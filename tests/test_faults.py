@@ -544,3 +544,21 @@ def test_too_little_memory_changes_nothing(tmp_path, big):
     assert contents(store) == before
     with Lab(store, memory_limit="400MiB") as lab: assert lab.load(big).stored > 0
     assert not (tmp_path / "s.duckdb.spill").exists()
+
+
+def test_links_laid_beside_posts_are_those_found_by_row(town, tmp_path, monkeypatch):
+    from trustlab import load
+    ways = []
+    def watched(intake): ways.append(beside(intake)); return ways[-1]
+    beside, posts = load.beside, "select * exclude (load_id) from post order by post_key"
+    monkeypatch.setattr(load, "beside", watched)
+    twice = tmp_path / "twice.csv"
+    rows = (town / "twcs.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    twice.write_text("".join(rows + rows[40:42]), encoding="utf-8")
+    with Lab() as lab, Lab() as other, Lab() as gaps:
+        lab.load(town / "twcs.csv")
+        gaps.load(twice)
+        monkeypatch.setattr(load, "beside", lambda intake: "left join s_link l on l.row = s._row")
+        other.load(town / "twcs.csv")
+        assert [way.split()[0] for way in ways] == ["positional", "left"]
+        assert lab.sql(posts).equals(other.sql(posts)) and lab.sql(posts).drop("record").equals(gaps.sql(posts).drop("record"))

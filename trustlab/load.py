@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'ENDINGS', 'DAMAGED', 'NOTHING', 'MAPPED', 'NO_EXPORT',
-           'drop_duplicates', 'tops', 'whole_links', 'positions', 'text_links', 'link', 'climb', 'room', 'with_rows',
-           'link_stored', 'update_known', 'insert_posts', 'adopt', 'insert_accounts', 'insert_rest', 'Receipt',
-           'sentence', 'digest', 'Wishes', 'load_one', 'known_ending', 'unstage', 'staged', 'now', 'spill', 'merge',
-           'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread', 'moment', 'limit',
-           'known_options', 'flat', 'in_transaction', 'Found', 'recognised', 'sniffed', 'members', 'strangers',
-           'replay', 'declare', 'bar']
+           'drop_duplicates', 'tops', 'whole_links', 'positions', 'text_links', 'link', 'climb', 'in_order', 'room',
+           'with_rows', 'link_stored', 'update_known', 'beside', 'insert_posts', 'adopt', 'insert_accounts',
+           'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'known_ending', 'unstage', 'staged',
+           'now', 'spill', 'merge', 'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread',
+           'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised', 'sniffed', 'members',
+           'strangers', 'replay', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #d73628d4
 import codecs, hashlib, os, re, sys, tempfile, warnings
@@ -83,9 +83,9 @@ def text_links(intake: Intake) -> pl.DataFrame:
     up[at["nth"].to_numpy()] = at["up"].to_numpy()
     return positions(up, *tops(up))
 
-# %% ../nbs/03_load.ipynb #dd8dc856
+# %% ../nbs/03_load.ipynb #3afc6f94
 def link(self: Intake) -> None:
-    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply, its staged parent's row, the parent's author, and the conversation (null on a cycle)"
+    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply (where keys are whole numbers: every staged post), its staged parent's row, the parent's author, and the conversation (null on a cycle)"
     if self.columns("link"): return
     if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
     with room(self.lab, 32 * self.count("select count(*) from s_post")): climb(self)
@@ -101,11 +101,19 @@ def climb(intake: Intake) -> None:
     found, low = whole or (text_links(intake), None)
     first, last, n = intake.con.execute("select coalesce(min(_row), 0), max(_row), count(*) from s_post").fetchall()[0]
     if n and last - first + 1 > n: found = with_rows(intake, found, first)
-    thread, tree = ("coalesce(t.reply_to_key, t.post_key)", f"left join s_post t on t._row = f.top + {first}") if low is None else (f"case when f.top is not null then '{intake.platform}:' || (f.thread + {low}) end", "")
-    with intake.lab.lent(found) as path:
-        intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {thread} as thread
+    if low is None: told, tree, only = "coalesce(t.reply_to_key, t.post_key)", f"left join s_post t on t._row = f.top + {first}", "where s.parent is not null"
+    else: told, tree, only = f"case when f.top is not null then '{intake.platform}:' || (f.thread + {low}) end", "", ""
+    with intake.lab.lent(found) as path, in_order(intake.con):
+        intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {told} as thread
             from (select _row, {intake.parent} as parent from s_post) s positional join read_parquet($path) f
-            left join s_post a on a._row = f.up + {first} {tree} where s.parent is not null""", path=path)
+            left join s_post a on a._row = f.up + {first} {tree} {only}""", path=path)
+
+@contextmanager
+def in_order(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    "Inside the block a join keeps the rows in the order of its first table: the engine does not swap the two"
+    con.execute("set disabled_optimizers = 'build_side_probe_side'")
+    try: yield
+    finally: con.execute("reset disabled_optimizers")
 
 @contextmanager
 def room(lab: Lab, size: int) -> Iterator[None]:
@@ -144,7 +152,16 @@ def update_known(intake: Intake, load_id: str, as_of: datetime | None) -> tuple[
     intake.con.execute("update post set load_id = ? from s_known k where post.post_key = k.post_key and k.newer", [load_id])
     return changed, intake.count("select count(*) from s_known") - changed
 
-# %% ../nbs/03_load.ipynb #981b0051
+# %% ../nbs/03_load.ipynb #d4b34000
+def beside(intake: Intake) -> str:
+    "SQL that puts `s_link l` beside `s_post s`: line by line where both hold the same rows in the same order, else by the row"
+    alike = intake.count("""
+        with post as (select min(_row) as first, max(_row) - min(_row) + 1 as span, count(*) as n from s_post),
+        link as (select count(*) as n, bool_and(row - rowid = (select first from post) - (select min(rowid) from s_link)) as alike from s_link)
+        select post.n = link.n and post.n = span and alike from post, link""")
+    return "positional join s_link l" if alike else "left join s_link l on l.row = s._row"
+
+# %% ../nbs/03_load.ipynb #69b2c5fd
 def insert_posts(intake: Intake, load_id: str) -> int:
     "Stores the staged posts that are new, with their parent's author and their conversation; returns how many"
     have, known = intake.columns(), intake.count("select count(*) from s_known")
@@ -153,7 +170,7 @@ def insert_posts(intake: Intake, load_id: str) -> int:
     fixed = [f"${name} as {quoted(name)}" for name in intake.constants]
     rest = ", ".join([f"s.{c}" for c in have if c not in ("conversation_key", "reply_to_account")] + fixed)
     try: return intake.count(f"""insert into post by name select {rest}, {to} as reply_to_account, {thread} as conversation_key, $load_id as load_id
-        from s_post s left join s_link l on l.row = s._row {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id, **intake.constants)
+        from s_post s {beside(intake)} {"where s._row not in (select row from s_known)" if known else ""}""", load_id=load_id, **intake.constants)
     except duckdb.ConversionException as error:
         raise InvalidParameter(f"the reader of {intake.platform} gave a post a word that its column does not take ({str(error).splitlines()[0]}); trustlab.schema.WORDS holds those it may.") from None
 

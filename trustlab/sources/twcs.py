@@ -136,14 +136,14 @@ def stage_pointers(intake: Intake) -> None:
         and _id in (select _id from s_pointer)""")
     if regrouped: intake.notes.append(f"{regrouped:,} answer lists look regrouped by Excel (1,55,157 for 155,157); which answers they name is not certain.")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #2612356d
+# %% ../../nbs/sources/03a_twcs.ipynb #2849ed1a
 def scope(intake: Intake) -> str:
     "`answered` when no first tweet lacks a recorded answer; `own` when no brand speaks and most rows point outside; else `both`"
     rows, brands, roots, silent = intake.con.execute("""
         select count(*), count(*) filter (not _inbound), count(*) filter (_inbound and _parent is null),
                count(*) filter (_inbound and _parent is null and _answers is null) from s_record""").fetchall()[0]
     lost = 0 if brands else intake.count("""select count(*) from s_post s left join s_link l on l.row = s._row
-        where (l.row is not null and l.up is null) or s._id in (select _id from s_pointer)""")
+        where (s._parent is not null and l.up is null) or s._id in (select _id from s_pointer)""")
     if not brands and lost > rows / 2: return "own"
     return "answered" if brands and roots and not silent else "both"
 
