@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
-COPIES = {"nbs/reports/*.ipynb": "trustlab/_data/reports", "nbs/mappings/*.toml": "trustlab/_data/mappings", "data/town/*": "trustlab/_data/town"}
+COPIES = {"nbs/reports/*.ipynb": "trustlab/_data/reports", "nbs/signals/*": "trustlab/_data/signals", "nbs/mappings/*.toml": "trustlab/_data/mappings", "data/town/*": "trustlab/_data/town"}
 
 
 def tool(name, *args):

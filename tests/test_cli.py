@@ -24,7 +24,7 @@ from trustlab.cli import EXITS, FORMATS, MEASURES, app, function_of, run
 from trustlab.core import Measure
 from trustlab.store import Lab
 
-COMMANDS = ["load", "inspect", "sources", "rejects", "roles", "identify", "proposals", "separate", "check", "measure", "report", "forget", "expire", "demo"]
+COMMANDS = ["load", "inspect", "sources", "rejects", "roles", "identify", "proposals", "separate", "check", "measure", "report", "forget", "retain", "expire", "demo"]
 START = [sys.executable, "-c", "import sys; sys.argv[0] = 'trustlab'; from trustlab.cli import main; main()"]
 pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
 HEAD = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n"
@@ -288,6 +288,19 @@ def test_forget_takes_no_handle_that_several_have(here, desk):
     assert "slack:K, x:1" in fine(here(desk, "forget ten.duckdb kim --yes"), 2).err
     assert "accounts 1," in fine(here(desk, "forget ten.duckdb x:1 --yes")).out
     with Lab(desk / "ten.duckdb", read_only=True) as lab: assert lab.sql("select account_key from account where lower(handle) = 'kim'")["account_key"].to_list() == ["slack:K"]
+
+
+def test_forget_asks_what_becomes_of_joined_accounts(here, desk):
+    (desk / "people.csv").write_text("account,person\n101,Kim\n102,Kim\n")
+    fine(here(desk, "identify ten.duckdb people.csv"))
+    before, left = (desk / "ten.duckdb").read_bytes(), lambda store: Lab(desk / store, read_only=True)
+    refused = fine(here(desk, "forget ten.duckdb 101 --yes"), 2).err
+    assert "twcs:102" in refused and "--joined" in refused and "--alone" in refused and (desk / "ten.duckdb").read_bytes() == before
+    (desk / "other.duckdb").write_bytes(before)
+    assert "accounts 2," in fine(here(desk, "forget ten.duckdb 101 --yes --joined")).out and "accounts 1," in fine(here(desk, "forget other.duckdb @101 --yes --alone")).out
+    for store, keys in (("ten.duckdb", []), ("other.duckdb", ["twcs:102"])):
+        with left(store) as lab: assert lab.sql("select account_key from account where account_key in ('twcs:101', 'twcs:102')")["account_key"].to_list() == keys
+    assert "the account of a brand" in fine(here(desk, "forget ten.duckdb ElmBooks --yes"), 2).err
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130), ("\x03", 130)])
@@ -562,7 +575,7 @@ def test_an_export_refused_after_another_says_so(here, desk):
 def test_a_store_that_another_process_holds_is_5(here, cli, desk):
     (desk / "roles.csv").write_text("account,role,brand\nElmBooks,brand,Elm\n")
     lines = ["load ten.duckdb ten.csv", "roles ten.duckdb roles.csv", "measure acknowledgement ten.duckdb", "check ten.duckdb", "rejects ten.duckdb", "report ten.duckdb --out pages",
-             "forget ten.duckdb 101 --yes", "expire ten.duckdb --before 2024-03-10 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
+             "forget ten.duckdb 101 --yes", "retain ten.duckdb 30", "expire ten.duckdb --before 2024-03-10 --yes", "identify ten.duckdb ten.csv", "proposals ten.duckdb", "separate ten.duckdb 101", "rejects ten.duckdb --replay"]
     lines = [f"{line} --wait 0.2" for line in lines]
     with subprocess.Popen([sys.executable, "-c", "from trustlab.store import Lab; lab = Lab('ten.duckdb'); print('held', flush=True); input()"], cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
@@ -780,3 +793,54 @@ def test_a_terminal_gets_a_table_no_wider_than_itself(ten):
     table = text.decode().split("note:")[0]
     assert shown.returncode == 0 and "2024-03-04" in table and "\x1b" not in table and max(map(len, table.splitlines())) <= 70
     assert re.findall(r"^ (?:week|ack_1h|median_seconds) +(\S.*?)\r?$", table, re.M) == ["2024-03-04", "33.3% (5.5% to 94.6%)", "2 h (30 min to not reached)", "2024-03-18", "0.0% (0.0% to 79.3%)", "not reached"]
+
+
+# ---- retention, opening hours, limits, and a file that is no store
+
+
+def test_retain_sets_what_expire_does(here, desk):
+    assert "before must be" in fine(here(desk, "expire ten.duckdb --dry-run"), 2).err
+    assert "365 days" in fine(here(desk, "retain ten.duckdb 365")).err and "would delete: posts 10," in fine(here(desk, "expire ten.duckdb --dry-run")).out
+    fine(here(desk, "retain ten.duckdb 36500"))
+    assert "would delete: posts 0," in fine(here(desk, "expire ten.duckdb --dry-run")).out
+    assert "forever" in fine(here(desk, "retain ten.duckdb forever")).err
+    for line in ("expire ten.duckdb --dry-run", "retain ten.duckdb 0", "retain ten.duckdb soon", "retain ten.duckdb 1.5"): fine(here(desk, line), 2)
+
+
+def test_opening_hours_are_a_file(here, desk):
+    (desk / "desk.toml").write_text('zone = "Europe/Berlin"\n[hours]\nmon-fri = "09:00-17:00"\n')
+    rows = list(csv.DictReader(io.StringIO(fine(here(desk, "measure worklist ten.duckdb --set hours=desk.toml --set target=4h --format csv")).out)))
+    with Lab(desk / "ten.duckdb", read_only=True) as lab: want = function_of("worklist")(lab, hours={"zone": "Europe/Berlin", "mon-fri": "09:00-17:00"}, target="4h")
+    assert [float(row["business_waited_seconds"]) for row in rows] == want["business_waited_seconds"].to_list() != want["waited_seconds"].to_list() and [row["sla"] for row in rows] == want["sla"].to_list()
+    said = json.loads(fine(here(desk, "measure acknowledgement ten.duckdb --set hours=desk.toml --format json")).out)
+    assert "business_median_seconds" in said["rows"][0] and "Europe/Berlin" in json.dumps(said["params"])
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "desk.toml"), ('[hours]\nmon = "09:00-10:00"\n', "zone"), ('zone = "UTC"\n[hours]\nmon = ["09:00-12:00", "11:00-13:00"]\n', "mon 09:00-12:00 and mon 11:00-13:00"), ('zone = "UTC', "desk.toml"), ('zone = "Mars/Base"\n[hours]\nmon = "09:00-12:00"\n', "Mars/Base")])
+@pytest.mark.parametrize("name", ["acknowledgement", "worklist"])
+def test_opening_hours_that_cannot_be_are_2(text, says, name, here, desk):
+    if text: (desk / "desk.toml").write_text(text)
+    assert says in fine(here(desk, f"measure {name} ten.duckdb --set hours=desk.toml"), 2).err
+
+
+@pytest.mark.parametrize("line", ["check ten.csv", "measure acknowledgement ten.csv", "load ten.csv ten.csv", "report ten.csv --out pages", "forget ten.csv 101 --yes", "retain ten.csv 30", "rejects ten.csv"])
+def test_an_export_in_the_place_of_the_store(line, here, desk):
+    before = (desk / "ten.csv").read_bytes()
+    said = fine(here(desk, line), 6).err
+    assert "trustlab load STORE ten.csv" in said and "DuckDB" not in said and (desk / "ten.csv").read_bytes() == before and names(desk) == {"ten.csv", "ten.duckdb"}
+
+
+def test_the_memory_limit_reaches_the_notebook_of_a_report(here, desk, monkeypatch):
+    "What a store gets that is opened without a limit of its own, in the process of a report's notebook"
+    monkeypatch.delenv("TRUSTLAB_MEMORY_LIMIT", raising=False)
+    code = "import os\nfrom trustlab.store import Lab\nassert os.environ['TRUSTLAB_MEMORY_LIMIT'] == '300MiB'"
+    nbformat.write(new_notebook(cells=[new_code_cell('store = ""', metadata={"tags": ["parameters"]}), new_code_cell(code)]), desk / "mine.ipynb")
+    fine(here(desk, "report ten.duckdb --notebook mine.ipynb --out . --memory-limit 300MiB"))
+    assert "TRUSTLAB_MEMORY_LIMIT" not in os.environ
+    for line in ("report ten.duckdb --notebook mine.ipynb --out . --memory-limit lots", "demo town --memory-limit 0GiB"): assert "--memory-limit" in fine(here(desk, line), 2).err
+
+
+def test_the_memory_limit_is_obeyed_there(here, desk):
+    code = "from trustlab.store import Lab\nassert Lab().sql(\"select current_setting('memory_limit') as m\")['m'][0] == '300.0 MiB'"
+    nbformat.write(new_notebook(cells=[new_code_cell('store = ""', metadata={"tags": ["parameters"]}), new_code_cell(code)]), desk / "mine.ipynb")
+    fine(here(desk, "report ten.duckdb --notebook mine.ipynb --out . --memory-limit 300MiB"))

@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import random
+import re
 import signal
 import stat
 import struct
@@ -562,3 +563,19 @@ def test_links_laid_beside_posts_are_those_found_by_row(town, tmp_path, monkeypa
         other.load(town / "twcs.csv")
         assert [way.split()[0] for way in ways] == ["positional", "left"]
         assert lab.sql(posts).equals(other.sql(posts)) and lab.sql(posts).drop("record").equals(gaps.sql(posts).drop("record"))
+
+
+def test_what_cannot_be_replayed_says_why(tmp_path):
+    good = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id\n1,7,True,Tue Oct 31 22:10:47 +0000 2017,@acme hi,,\n2,8,True,never,@acme ho,,\n"
+    for name in ("kept", "gone", "changed"): (tmp_path / f"{name}.csv").write_text(good.replace("hi", name))
+    (tmp_path / "table.csv").write_text("id,who,at\n1,ann,2024-01-01T00:00:00Z\n2,bob,never\n")
+    (tmp_path / "map.toml").write_text('name = "own"\nplatform = "own"\n[file]\nformat = "csv"\n[post]\nid = "id"\ncreated_at = "at"\n[author]\nid = "who"\n')
+    with Lab(tmp_path / "s.duckdb") as lab:
+        lab.load(*(tmp_path / f"{name}.csv" for name in ("kept", "gone", "changed")))
+        lab.load(tmp_path / "table.csv", mapping=tmp_path / "map.toml")
+        (tmp_path / "gone.csv").unlink()
+        (tmp_path / "changed.csv").write_text(good)
+        again = lab.replay()
+        assert [Path(row["path"]).name for row in again.loads] == ["kept.csv"] and again.rejected == 1
+        assert {row["file"]: re.sub("@[0-9a-f]+", "", row["why"].split(";")[0]) for row in again.unread} == {"gone.csv": "no longer there", "changed.csv": "changed since it was loaded", "table.csv": "read by the mapping own, which is not kept"}
+        assert lab.sql("select count(*) from reject where replayed_at is null").row(0)[0] == 4

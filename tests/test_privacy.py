@@ -153,7 +153,7 @@ def test_measures_are_those_of_the_store_in_clear(text, town):
             store.roles(town / "roles.csv")
         for ask in (lambda lab: tl.acknowledgement(lab, by="brand"), lambda lab: tl.acknowledgement(lab, by=("platform", "week"), unit="run"), lambda lab: tl.reciprocity(lab), lambda lab: tl.reciprocity(lab, by="brand")):
             assert ask(lab).frame.equals(ask(clear).frame) and ask(clear).frame.height
-        assert tl.worklist(lab).drop("url", "post_key").equals(tl.worklist(clear).drop("url", "post_key"))
+        assert tl.worklist(lab, people=False, acts=False).drop("url", "post_key").sort(pl.all()).equals(tl.worklist(clear, people=False, acts=False).drop("url", "post_key").sort(pl.all()))
         if text == "scrub": assert tl.conversion(lab).frame.equals(tl.conversion(clear).frame) and lab.signals().height == clear.signals().height > 0
         else:
             for ask in (tl.conversion, Lab.signals):

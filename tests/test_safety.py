@@ -676,8 +676,9 @@ PUTS_TOGETHER = {"join", "format", "replace", "strip", "lower", "items", "keys",
 ALLOWED = {
     "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "store.sql", "store.count", "acknowledgement.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
         "x_api.tell", "x_archive.introduce", "zendesk.cut", "zendesk.roles", "privacy.drop_idle", "privacy.erase_staged", "privacy.open_accounts", "delimited.attempt"},
-    "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.link", "load.climb", "load.with_rows", "privacy.erase_posts", "privacy.mask"},
-    "names of columns out of the fixed list of groups": {"acknowledgement.counted"}, "one of two constants": {"acknowledgement.worklist", "advocacy.journeys", "load.unstage", "whatsapp.stage"}, "the memory limit that the caller chose": {"load.room"},
+    "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.climb", "load.with_rows", "privacy.erase_posts", "privacy.mask"},
+    "names of columns out of the fixed list of groups": {"acknowledgement.groups_of", "care.shares"},
+    "one of two constants": {"acknowledgement.portions", "acknowledgement.service", "acknowledgement.several", "platform_rates.sessions", "waiting.worklist", "advocacy.journeys", "load.unstage", "whatsapp.stage"}, "the memory limit that the caller chose": {"load.room"},
     "phrases made of a checked mapping, whose texts are quoted as literals": {"table.blank", "table.check_keys", "table.flatten", "table.flatten_csv", "table.repeated", "table.stage_table", "table.take_json", "table.take_parquet", "table.tell", "table.beside"},
     "a path or name with its quotes doubled, where the statement takes no bound value": {"privacy.rewrite", "privacy.unname", "reciprocity.from_acts", "report.snapshot"}, "hex digits of a key": {"privacy.keyed"},
 }

@@ -65,7 +65,7 @@ def test_export_and_clean_change_nothing(remade):
     assert not differ, f"run `make export`: {differ} are not what the notebooks say"
 
 
-@pytest.mark.parametrize(("pattern", "folder"), [("nbs/reports/*.ipynb", "reports"), ("data/town/*", "town"), ("nbs/mappings/*.toml", "mappings")])
+@pytest.mark.parametrize(("pattern", "folder"), [("nbs/reports/*.ipynb", "reports"), ("data/town/*", "town"), ("nbs/mappings/*.toml", "mappings"), ("nbs/signals/*", "signals")])
 def test_package_data_is_a_copy(pattern, folder):
     origin = {p.name: p.read_bytes() for p in ROOT.glob(pattern)}
     assert origin and origin == {p.name: p.read_bytes() for p in (ROOT / "trustlab/_data" / folder).iterdir()}

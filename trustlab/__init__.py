@@ -10,8 +10,14 @@ from trustlab.core import (
 from trustlab.store import Lab
 from trustlab import identity as _identity, privacy as _privacy
 from trustlab.load import Receipt
-from trustlab.signals import signals as _signals
-from trustlab.acknowledgement import acknowledgement, worklist
+from trustlab.business_time import Calendar
+from trustlab.clusters import ranked
+from trustlab.signals import classify
+from trustlab import known_error as _known_error
+from trustlab.acknowledgement import acknowledgement, first_ends
+from trustlab.waiting import worklist
+from trustlab.platform_rates import page_response_rate, question_response_rate
+from trustlab.care import after_care, care
 from trustlab import retention as _retention
 from trustlab.reciprocity import from_acts, reciprocity
 from trustlab.advocacy import conversion
@@ -22,7 +28,8 @@ try: __version__ = _version("trustlab")
 except PackageNotFoundError: __version__ = "0"
 
 __all__ = [
-    "Lab", "Receipt", "Measure", "Card", "from_acts", "acknowledgement", "worklist", "reciprocity", "conversion", "report", "simulate", "write",
+    "Lab", "Receipt", "Measure", "Card", "Calendar", "from_acts", "acknowledgement", "first_ends", "page_response_rate", "question_response_rate", "ranked",
+    "worklist", "care", "after_care", "classify", "reciprocity", "conversion", "report", "simulate", "write",
     "intervals", "survival", "charts", "TrustlabError", "UnknownSource", "InvalidExport", "UnsafeArchive", "InvalidParameter", "NotIdentifiable",
     "StoreLocked", "StoreDamaged", "StoreVersion", "ReportFailed", "TrustlabWarning", "PartialExport", "SmallSample", "ScopeWarning",
 ]

@@ -55,10 +55,10 @@ def journeys(lab: Lab, brand: list[str] | None, per: str = "account") -> pl.Data
     "One row per acknowledged person and brand: brand, platform, `seconds` watched since the first answer, `cause` (1: recommended it), `before` (1: had done so already), `person`"
     return lab.sql(JOURNEYS.format(calls=calls(bool(brand)), acts=signals.acts_query(), **EXPOSED[per]), **({"brand": brand} if brand else {}))
 
-# %% ../nbs/09_advocacy.ipynb #30a7e8d1
+# %% ../nbs/09_advocacy.ipynb #3b78b77e
 CARD = Card(
     "Conversion to advocacy (descriptive)", "conversion_t = F(t), the cumulative incidence of a first recommendation after the first answer",
-    "people who recommend the brand after it first answered them (rule recommends-1: a recommendation in the first person, in English, not denied)",
+    "people who recommend or defend the brand after it first answered them (act advocacy, found by rules in English texts)",
     "people the brand has answered at least once, who had not recommended it before",
     "from the first answer to the end of what the store can see",
     "people who have not recommended it by then are censored (Kaplan–Meier); naive_t divides by all, watched or not",

@@ -152,7 +152,7 @@ def rule(k: int) -> Words:
                  "another one where the first would follow from a total. Accounts of brands are not people. All other numbers are as they were measured.</p>"
                  "<p>This does not stop subtraction of pages: this page minus that of last week, or minus that of one brand, can be about one person. Whoever keeps several should be somebody who may know.</p>")
 
-# %% ../nbs/12b_brief.ipynb #a7ec4512
+# %% ../nbs/12b_brief.ipynb #0a35e2c1
 AUTHORS = """
 select p.post_key, a.account_key, a.handle, coalesce(a.person_key, p.author_key) as person
 from read_parquet($path) c join post p on p.post_key = c.post_key left join account a on a.account_key = p.author_key
@@ -161,16 +161,16 @@ from read_parquet($path) c join post p on p.post_key = c.post_key left join acco
 def authors(lab: Lab, calls: pl.DataFrame) -> pl.DataFrame:
     "The calls with `account_key`, `handle` and `person` of those who wrote them"
     with lab.lent(calls.select("post_key").unique()) as path: found = lab.sql(AUTHORS, path=path)
-    return calls.join(found, on="post_key", how="left", maintain_order="left")
+    return calls.drop("person", strict=False).join(found, on="post_key", how="left", maintain_order="left")
 
 def names(url: str, account_key: str | None, handle: str | None) -> bool:
     "Whether an address spells the account: its handle, the part of it before an @, or its native id, as a word of its own"
     spelled = {part for whole in (handle, account_key and account_key.partition(":")[2]) if whole for part in (whole.lstrip("@"), whole.lstrip("@").partition("@")[0]) if part}
     return any(re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", unquote(url), re.I) for name in spelled)
 
-# %% ../nbs/12b_brief.ipynb #cf189901
+# %% ../nbs/12b_brief.ipynb #dbcdb12b
 def waiting(lab: Lab, calls: pl.DataFrame, people: bool = False, k: int = 5, most: int = 15) -> Words:
-    """The work list as a table: waiting time, brand, kind, link; oldest first, at most `most`. With `people` also who wrote, how many posts, and all links;
+    """The work list as a table: waiting time, brand, kind, link; in the order of `calls`, at most `most`. With `people` also who wrote, how many posts, and all links;
     a call without a link is then told by its key. Where fewer than `k` people wait, it is not said how many calls follow."""
     known = authors(lab, calls)
     rows = [waits(row, people) for row in known.head(most).iter_rows(named=True)]

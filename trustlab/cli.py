@@ -6,16 +6,16 @@
 __all__ = ['EXITS', 'CODES', 'RAN_OUT', 'SPOKEN', 'ROOM', 'ROOM_MASKED', 'MANY', 'MEASURES', 'FORMATS', 'app', 'Store',
            'Accounts', 'Json', 'Set', 'Brand', 'Wait', 'Memory', 'Yes', 'Form', 'KEY', 'REJECTS', 'HELD', 'TOWN',
            'tame', 'safe', 'tell', 'put', 'hush', 'audible', 'code_of', 'NoRoom', 'exhausted', 'interrupted',
-           'paragraph', 'short', 'store_file', 'readable', 'there', 'opened', 'created', 'loads', 'leave', 'needing',
-           'wanted', 'megabytes', 'unpacked', 'value_of', 'split', 'chosen', 'function_of', 'known_to', 'texts',
-           'drawn', 'sideways', 'rows_of', 'defused', 'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html',
-           'version', 'patience', 'memory', 'named', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
+           'paragraph', 'short', 'store_file', 'readable', 'there', 'database', 'opened', 'created', 'loads', 'leave',
+           'needing', 'wanted', 'megabytes', 'unpacked', 'value_of', 'split', 'chosen', 'function_of', 'known_to',
+           'texts', 'drawn', 'sideways', 'rows_of', 'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html', 'version',
+           'patience', 'memory', 'named', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
            'inspected', 'sources', 'sheet', 'glimpse', 'place', 'tallied', 'rejects', 'rejects_as', 'roles', 'identify',
-           'table_of', 'proposals', 'separate', 'check', 'measure', 'target', 'write', 'report', 'published', 'looped',
-           'steps', 'forget', 'held', 'exactly', 'sure', 'roomy', 'expire', 'demo', 'packaged', 'run', 'interrupt',
-           'main']
+           'table_of', 'proposals', 'separate', 'check', 'measure', 'target', 'write', 'report', 'published',
+           'limit_of', 'looped', 'steps', 'forget', 'held', 'together', 'sure', 'roomy', 'retain', 'expire', 'demo',
+           'packaged', 'run', 'interrupt', 'main']
 
-# %% ../nbs/14_cli.ipynb #d2bc0aa4
+# %% ../nbs/14_cli.ipynb #dadc0003
 import atexit, errno, html, inspect, io, json, os, re, shutil, signal, sys, tempfile, warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +30,7 @@ import polars as pl
 import typer
 
 import trustlab.identity, trustlab.retention, trustlab.sources
+from .alerts import checked, limited, sentence
 from .core import *
 from .bundles import bundles, siblings
 from .intake import formats
@@ -37,6 +38,7 @@ from .load import NO_EXPORT, Receipt
 from .privacy import key_file
 from .sources.table import inspect as look_at
 from .store import Lab, clear_errors, half_of_memory
+from .waiting import defused, flat, spreadsheet
 
 # %% ../nbs/14_cli.ipynb #d5dcbe86
 def tame(text: object) -> str:
@@ -73,7 +75,7 @@ def audible() -> Iterator[None]:
         setattr(warnings, "showwarning", lambda message, *place: tell(f"warning: {message}"))
         yield
 
-# %% ../nbs/14_cli.ipynb #55af3928
+# %% ../nbs/14_cli.ipynb #af729dd0
 EXITS = {
     0: "all in",
     2: "wrong usage; also an unknown parameter, measure, brand or source",
@@ -82,6 +84,7 @@ EXITS = {
     5: "another process holds the store",
     6: "store damaged, or disk or memory exhausted; nothing changed",
     7: "a report failed; the page of its last good run is still there",
+    8: "an alert rule fired; the rows are on standard output",
     130: "interrupted, or not confirmed; what was under way was undone",
 }
 CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -141,7 +144,7 @@ def readable(name: str | Path) -> None:
     except UnicodeEncodeError: raise InvalidParameter(f"{short(name)}: a name that is not UTF-8; rename it.") from None
     if "\0" in str(name): raise InvalidParameter(f"{short(name)}: no name of a file holds a NUL.")
 
-# %% ../nbs/14_cli.ipynb #34598b3f
+# %% ../nbs/14_cli.ipynb #b59f664e
 def there(path: str | Path, otherwise: str = "no such file or folder") -> Path:
     "The path, if something is there; else raises `FileNotFoundError` with the near names"
     path = Path(path)
@@ -149,17 +152,24 @@ def there(path: str | Path, otherwise: str = "no such file or folder") -> Path:
     if path.exists(): return path
     raise FileNotFoundError(f"{short(path)}: {otherwise}; near names there: {near(path.name, siblings(path))}.")
 
+def database(path: str) -> None:
+    "Raises `StoreDamaged` for a file that is no database of the engine; `:memory:`, an empty file and one that is not there pass, and are judged when they are opened"
+    if path == ":memory:" or not os.path.isfile(path) or not os.path.getsize(path): return
+    with open(path, "rb") as file: head = file.read(12)
+    if head[8:] != b"DUCK": raise StoreDamaged(f"{short(path)}: not a readable trustlab store; nothing was changed. If it is an export, name a store before it: `trustlab load STORE {short(path)}`; if it was a store, restore it from a backup.")
+
 @contextmanager
 def opened(path: str, wait: float = 5.0, memory_limit: str | None = None, read_only: bool = True) -> Iterator[Lab]:
     "The store at `path`, which must be there; raises `FileNotFoundError` if it is not"
     there(path, f"no store there; create one with `trustlab load {short(path)} EXPORT`")
+    database(path)
     with clear_errors(path), Lab(path, read_only, memory_limit, wait) as lab: yield lab
 
-# %% ../nbs/14_cli.ipynb #ad088779
 @contextmanager
 def created(path: str, wait: float = 5.0, memory_limit: str | None = None) -> Iterator[Lab]:
     "The store at `path`, made if absent; when the block fails, a store that was made in vain is removed, and what had been stored before is told"
     before, new = 0, not Path(path).exists()
+    database(path)
     try:
         with clear_errors(path), Lab(path, memory_limit=memory_limit, wait=wait) as lab:
             before = loads(lab)
@@ -225,7 +235,7 @@ def value_of(name: str, text: str, default: Any = None, kind: str = "") -> Any:
         if "str" not in kind: raise InvalidParameter(f"{name} must be a number; got {text!r}.")
     return text
 
-# %% ../nbs/14_cli.ipynb #0dc162ec
+# %% ../nbs/14_cli.ipynb #9c38b2a0
 def split(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
     "Texts `key=value` as names and texts; raises `InvalidParameter` for one that has no sign, or a name that stands twice"
     values: dict[str, str] = {}
@@ -240,7 +250,8 @@ def chosen(pairs: Iterable[str], known: Mapping[str, tuple[Any, str]]) -> dict[s
     "Arguments from `key=value` texts; `known` maps each name to its default and kind. Raises `InvalidParameter` for anything else"
     return {name: value_of(name, text, *known[choose("parameter", name, known)]) for name, text in split(pairs).items()}
 
-MEASURES = {"acknowledgement": "acknowledgement", "worklist": "acknowledgement", "reciprocity": "reciprocity", "conversion": "advocacy"}
+MEASURES = {"acknowledgement": "acknowledgement", "first_ends": "acknowledgement", "page_response_rate": "platform_rates", "question_response_rate": "platform_rates",
+            "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity", "conversion": "advocacy"}
 
 def function_of(name: str) -> Callable[..., Measure | pl.DataFrame]:
     "The function of a measure by its name, from the module that holds it"
@@ -283,13 +294,8 @@ def sideways(names: Sequence[str], row: Sequence[str]) -> str:
     "One row as lines of name and value"
     return "\n".join(f" {name:<{max(map(len, names))}}   {value}".rstrip() for name, value in zip(names, row))
 
-# %% ../nbs/14_cli.ipynb #da02b0f2
+# %% ../nbs/14_cli.ipynb #67b23efc
 def rows_of(result: Measure | pl.DataFrame) -> pl.DataFrame: return result.frame if isinstance(result, Measure) else result
-
-def defused(frame: pl.DataFrame) -> pl.DataFrame:
-    "The frame with a leading apostrophe on each text that begins like a formula (= + - @, a tab or a carriage return); numbers and dates are untouched"
-    risky = pl.col(pl.String).str.contains(r"^\s*[=+\-@\t\r＝＋－＠]|^[\t\r]")
-    return frame.with_columns(pl.when(risky).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)).name.keep())
 
 def as_json(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame) -> str:
     "A result as one JSON object: `measure`, `params`, `card`, `rows`, `notes`"
@@ -298,12 +304,12 @@ def as_json(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame
 
 def as_table(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame) -> str:
     "A result as text: its name, the table, what was left out, and the formula"
-    if not isinstance(result, Measure): return drawn(result)
+    if not isinstance(result, Measure): return drawn(flat(result))
     return "\n".join([result.card.name, drawn(result.frame), *(f"note: {safe(n)}" for n in result.notes), f"formula: {result.card.formula}"])
 
 def as_csv(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame) -> str:
     "The rows of a result as CSV, safe to open in a spreadsheet"
-    return defused(rows_of(result)).write_csv(datetime_format="%Y-%m-%dT%H:%M:%S")
+    return spreadsheet(rows_of(result))
 
 def as_parquet(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame) -> bytes:
     "The rows of a result as a Parquet file"
@@ -314,7 +320,7 @@ def as_html(name: str, params: Mapping[str, Any], result: Measure | pl.DataFrame
     "A result as one page: its table, notes, definition and chart"
     from nbformat.v4 import new_code_cell, new_notebook, new_output
     from trustlab.page import render
-    shows = result._repr_mimebundle_() if isinstance(result, Measure) else {"text/html": table_html(result, result.height)}
+    shows = result._repr_mimebundle_() if isinstance(result, Measure) else {"text/html": table_html(flat(result), result.height)}
     outputs = [new_output("display_data", {kind: data}) for kind, data in shows.items() if kind != "text/plain"]
     said = ", ".join([f"trustlab {version()}", f"measure {name}", *(f"{key}={value}" for key, value in params.items())])
     return render(new_notebook(cells=[new_code_cell("", outputs=outputs)]), result.card.name if isinstance(result, Measure) else name, [said])
@@ -560,12 +566,16 @@ def check(store: Store, json: Json = False, wait: Wait = 5, memory_limit: Memory
     with opened(store, wait, memory_limit) as lab: found = lab.check()
     put(dumped({"checks": found.to_dicts()}) if json else drawn(found))
 
-# %% ../nbs/14_cli.ipynb #583267ea
+# %% ../nbs/14_cli.ipynb #01c09928
 @app.command()
 def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {', '.join(MEASURES)}.", show_default=False)], store: Store, pairs: Set = None, brand: Brand = None,
             form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"One of {', '.join(FORMATS)}; else as FILE ends, else a table.", show_default=False)] = None,
-            out: Annotated[Path | None, typer.Option(parser=named, metavar="FILE", help="Write a file instead of printing.")] = None, wait: Wait = 5, memory_limit: Memory = None) -> None:
+            out: Annotated[Path | None, typer.Option(parser=named, metavar="FILE", help="Write a file instead of printing.")] = None,
+            alert: Annotated[list[str] | None, typer.Option("--alert", metavar="RULE", help="Keep the rows for which the rule holds, and exit with 8 if there are any; may be repeated.", show_default=False)] = None,
+            wait: Wait = 5, memory_limit: Memory = None) -> int:
     """Answer a question from a store.
+
+    A rule compares columns with numbers or texts: --alert 'ack_1h < 0.5 and n >= 50'. Opening hours are a file: --set hours=desk.toml.
 
     \b
     Example:
@@ -575,9 +585,14 @@ def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {'
     form = choose("--format", form or (ending if ending in FORMATS else "table"), FORMATS)
     params = chosen([*(pairs or []), *(f"brand={handle}" for handle in [",".join(brand or [])] if handle)], known_to(function))
     if form == "parquet" and not out: raise InvalidParameter("--format parquet must go to a file; name one with --out.")
-    with opened(store, wait, memory_limit) as lab: content = FORMATS[form](name, params, function(lab, **params))
+    rules = list(map(checked, alert or []))
+    with opened(store, wait, memory_limit) as lab: result = function(lab, **params)
+    fired = [sentence(result, rule) for rule in rules]
+    content = FORMATS[form](name, params, limited(result, rules) if rules else result)
     if out: write(out, content); tell(f"wrote {out}")
     else: put(content)
+    for _, said in fired: tell(said)
+    return 8 if any(n for n, _ in fired) else 0
 
 # %% ../nbs/14_cli.ipynb #4e7a7fb5
 def target(path: Path | None, option: str = "--out") -> Path | None:
@@ -594,26 +609,36 @@ def write(path: Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     except BaseException: os.unlink(temporary); raise
 
-# %% ../nbs/14_cli.ipynb #fb90449a
+# %% ../nbs/14_cli.ipynb #70e57b79
 @app.command()
 def report(store: Store, out: Annotated[Path, typer.Option(parser=named, metavar="DIR", help="The folder for the page.", show_default=False)],
-           notebook: Annotated[str, typer.Option(metavar="NAME|PATH", help="A report that comes with trustlab, or a notebook of your own.")] = "weekly", pairs: Set = None, wait: Wait = 5) -> None:
+           notebook: Annotated[str, typer.Option(metavar="NAME|PATH", help="A report that comes with trustlab, or a notebook of your own.")] = "weekly", pairs: Set = None, wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Write a report as one HTML page, and print its path.
 
     \b
     Example:
       trustlab report demo/town.duckdb --out pages
     """
-    put(str(published(store, notebook, out, pairs or [], wait)))
+    put(str(published(store, notebook, out, pairs or [], wait, memory_limit)))
 
-def published(store: str, notebook: str, out: Path, pairs: Sequence[str], wait: float) -> Path:
+def published(store: str, notebook: str, out: Path, pairs: Sequence[str], wait: float, memory_limit: str | None = None) -> Path:
     "Runs a report with parameters given as text, and returns the path of its page"
     import nbformat
     from trustlab.report import locate, parameters, report
-    with opened(store, wait, read_only=False): pass
+    with opened(store, wait, memory_limit, read_only=False): pass
     defaults = parameters(nbformat.read(locate(notebook)[1], as_version=4))
     params = chosen(pairs, {name: (value, "") for name, value in defaults.items() if name != "store"})
-    with steps() as progress: return looped(lambda: report(store, notebook, out, progress=progress, **params))
+    with steps() as progress, limit_of(memory_limit): return looped(lambda: report(store, notebook, out, progress=progress, **params))
+
+@contextmanager
+def limit_of(memory_limit: str | None) -> Iterator[None]:
+    "Inside the block every store that is opened without a limit of its own, also by a notebook that is run, has this one (`TRUSTLAB_MEMORY_LIMIT`)"
+    before = os.environ.get("TRUSTLAB_MEMORY_LIMIT")
+    if memory_limit: os.environ["TRUSTLAB_MEMORY_LIMIT"] = memory_limit
+    try: yield
+    finally:
+        if memory_limit and before is None: del os.environ["TRUSTLAB_MEMORY_LIMIT"]
+        elif memory_limit: os.environ["TRUSTLAB_MEMORY_LIMIT"] = before or ""
 
 def looped(job: Callable[[], Path]) -> Path:
     "What `job` returns, called from inside an event loop: the one that runs, or one made for it"
@@ -633,9 +658,10 @@ def steps() -> Iterator[Callable[[int, int], None]]:
         task = bar.add_task("running the report", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
-# %% ../nbs/14_cli.ipynb #6b6900c1
+# %% ../nbs/14_cli.ipynb #1c7abe7a
 @app.command()
-def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept with the erasure; no names, please.")] = "", yes: Yes = False, wait: Wait = 5, memory_limit: Memory = None) -> None:
+def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept with the erasure; no names, please.")] = "",
+           joined: Annotated[bool | None, typer.Option("--joined/--alone", help="Also the accounts that were joined with these, or only what is named.", show_default=False)] = None, yes: Yes = False, wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Erase people for good, and keep them out of later loads.
 
     Their posts, acts, roles and rejected records go, and the file is written anew. Replies by others stay.
@@ -645,28 +671,28 @@ def forget(store: Store, accounts: Accounts, reason: Annotated[str, typer.Option
       trustlab forget demo/town.duckdb twcs:116189 --yes
     """
     with opened(store, wait, memory_limit, read_only=False) as lab:
-        keys = exactly(lab, accounts)
+        joined = together(lab, accounts, yes) if joined is None else joined
+        keys = lab.subjects(*accounts, joined=joined)
         roomy(store)
         sure(f"Erase {near('', keys)} from {store} for good?", yes)
         before, known = held(lab), lab.sql("select count(*) as n from meta where key = 'key_check'")["n"][0]
-        lab.forget(*accounts, reason=reason)
+        lab.forget(*keys, reason=reason, joined=False)
         after, runs, key = held(lab), lab.sql("select distinct report from run order by report")["report"], kept_key(lab)
     put("deleted: " + ", ".join(f"{what} {before[what] - after[what]:,}" for what in HELD))
     if not known: tell(f"the key by which they are known again is {key}; without it nothing more can be loaded.")
     tell(f"Backups, exports and pages made before are not touched{f' (reports made from this store: {near(str(), runs)})' if len(runs) else ''}: delete or make them again.")
 
-# %% ../nbs/14_cli.ipynb #67fed2df
 HELD = {"accounts": "account", "posts": "post", "acts": "interaction", "counts": "post_count", "signals": "signal", "roles": "role"}
 
 def held(lab: Lab) -> dict[str, int]: return {what: lab.sql(f"select count(*) as n from {table}")["n"][0] for what, table in HELD.items()}
 
-# %% ../nbs/14_cli.ipynb #19a55726
-def exactly(lab: Lab, names: Sequence[str]) -> list[str]:
-    "The keys of the accounts that `names` mean; raises `InvalidParameter` for a name that is not there, or that several accounts have"
-    found = lab.resolve(pl.Series(names, dtype=pl.String))
-    shared = found.select("name", "account_key").unique().filter(pl.col("name").is_duplicated()).sort("name", "account_key")
-    if shared.height: raise InvalidParameter(f"account {shared['name'][0]!r} is {shared.filter(pl.col('name') == shared['name'][0]).height} accounts here ({near('', shared.filter(pl.col('name') == shared['name'][0])['account_key'])}); name those you mean by their keys.")
-    return found["account_key"].unique().sort().to_list()
+# %% ../nbs/14_cli.ipynb #6b20c7a0
+def together(lab: Lab, accounts: Sequence[str], yes: bool) -> bool:
+    "Whether the accounts that were joined with these go too: asked on a terminal; raises `InvalidParameter` where nobody can answer, `typer.Abort` on no answer"
+    others = sorted(set(lab.subjects(*accounts, joined=True)) - set(lab.subjects(*accounts, joined=False)))
+    if not others: return False
+    if yes or not sys.stdin.isatty(): raise InvalidParameter(f"{near('', others)}: joined with what is named as one person. Add --joined to erase them too, or --alone to erase only what is named.")
+    return typer.confirm(safe(f"{near('', others)}: joined with what is named as one person. Erase them too?"), err=True)
 
 def sure(question: str, yes: bool) -> None:
     "Asks on a terminal; raises `InvalidParameter` where nobody can answer, and `typer.Abort` on anything but yes"
@@ -679,9 +705,22 @@ def roomy(store: str) -> None:
     size, folder = Path(store).stat().st_size, Path(store).absolute().parent
     if shutil.disk_usage(folder).free < size: raise NoRoom(f"{store}: nothing was changed. {wanted(store, size, 'Writing the file anew')}")
 
-# %% ../nbs/14_cli.ipynb #7f021a23
+# %% ../nbs/14_cli.ipynb #de1c79d4
 @app.command()
-def expire(store: Store, before: Annotated[str | None, typer.Option(metavar="DATE", help="Posts before this day go (UTC); else as lab.retain set.")] = None,
+def retain(store: Store, days: Annotated[str, typer.Argument(metavar="DAYS", help="How many days posts are kept, or `forever`.", show_default=False)], wait: Wait = 5, memory_limit: Memory = None) -> None:
+    """Set how long this store keeps posts; deletes nothing by itself.
+
+    \b
+    Example:
+      trustlab retain demo/town.duckdb 365
+    """
+    if days != "forever" and not re.fullmatch(r"[1-9]\d{0,5}", days): raise InvalidParameter(f"DAYS must be a whole number from 1 on, or forever; got {days!r}.")
+    with opened(store, wait, memory_limit, read_only=False) as lab: lab.retain(None if days == "forever" else int(days))
+    tell("posts are kept forever." if days == "forever" else f"posts are kept for {int(days):,} day{'s' * (days != '1')}; `trustlab expire {short(store)}` deletes older ones.")
+
+# %% ../nbs/14_cli.ipynb #02364fc4
+@app.command()
+def expire(store: Store, before: Annotated[str | None, typer.Option(metavar="DATE", help="Posts before this day go (UTC); else as `trustlab retain` set.")] = None,
            dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False, yes: Yes = False, wait: Wait = 5, memory_limit: Memory = None, json: Json = False) -> None:
     """Delete old posts for good, and keep counts of them.
 
@@ -700,9 +739,9 @@ def expire(store: Store, before: Annotated[str | None, typer.Option(metavar="DAT
     put(dumped(done) if json else ("would delete" if dry_run else "deleted") + f": posts {done['posts']:,}, acts {done['interactions']:,}, counts {done['post_counts']:,}, signals {done['signals']:,}, accounts {done['accounts']:,}; kept cells {done['cells']:,}, withheld {done['withheld']:,}; posts without a date stay: {done['undated']:,}")
     if not dry_run: tell("Backups, exports and pages made before are not touched: delete or make them again.")
 
-# %% ../nbs/14_cli.ipynb #8452c006
+# %% ../nbs/14_cli.ipynb #fe02efce
 @app.command()
-def demo(folder: Annotated[Path, typer.Argument(parser=named, metavar="DIR", help="A folder for its files.")] = Path("trustlab-demo"), wait: Wait = 5) -> None:
+def demo(folder: Annotated[Path, typer.Argument(parser=named, metavar="DIR", help="A folder for its files.")] = Path("trustlab-demo"), wait: Wait = 5, memory_limit: Memory = None) -> None:
     """Load a simulated town and write its weekly report.
 
     \b
@@ -712,10 +751,10 @@ def demo(folder: Annotated[Path, typer.Argument(parser=named, metavar="DIR", hel
     town, store = folder / "town", str(folder / "town.duckdb")
     town.mkdir(parents=True, exist_ok=True)
     for file in packaged("town").iterdir(): shutil.copyfile(file, town / file.name)
-    with created(store, wait) as lab:
+    with created(store, wait, memory_limit) as lab:
         receipt = lab.load(*(town / name for name in TOWN))
         lab.roles(town / "roles.csv")
-    put("\n".join([repr(receipt), store, str(published(store, "weekly", folder, [], wait))]))
+    put("\n".join([repr(receipt), store, str(published(store, "weekly", folder, [], wait, memory_limit))]))
 
 TOWN = ("twcs.csv", "slack.zip", "mastodon.tar.gz")
 

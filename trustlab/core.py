@@ -91,10 +91,10 @@ def clean(text: object, width: int = 80) -> str:
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", str(text))
     return html.escape(text if len(text) <= width else text[: width - 1] + "…", quote=True)
 
-# %% ../nbs/00_core.ipynb #60bef587
+# %% ../nbs/00_core.ipynb #758f05f1
 def cell(column: str, value: Any) -> str:
     "One table cell as people read it: durations spoken, shares in per cent, whole numbers with separators, nothing as –"
-    if column.endswith("_seconds") or column in ("median_low", "median_high"): return spoken(value)
+    if column.endswith("_seconds") or re.fullmatch(r"(business_)?(median|p[\d.]+)_(low|high)", column): return spoken(value)
     if value is None or value != value: return "–"
     if isinstance(value, bool): return "yes" if value else "no"
     if isinstance(value, float): return f"{value:.1%}" if re.search(SHARES, column) else f"{value:,.4g}"

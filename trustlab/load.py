@@ -9,7 +9,7 @@ __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'ENDINGS
            'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'known_ending', 'unstage', 'staged',
            'now', 'spill', 'merge', 'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread',
            'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised', 'sniffed', 'members',
-           'strangers', 'replay', 'declare', 'bar']
+           'strangers', 'replay', 'absent', 'declare', 'bar']
 
 # %% ../nbs/03_load.ipynb #d73628d4
 import codecs, hashlib, os, re, sys, tempfile, warnings
@@ -522,22 +522,28 @@ def strangers(bundle: Bundle, taken: list[str]) -> list[dict[str, str]]:
 
 NO_EXPORT = "not an export that trustlab knows"
 
-# %% ../nbs/03_load.ipynb #5dd30fc8
+# %% ../nbs/03_load.ipynb #f5c0e812
 def replay(self: Lab, progress: bool | None = None) -> Receipt:
     """Reads the exports that have rejected records once more, from where they lay when they were loaded, and returns a `Receipt`.
 
-    Exports that are no longer there, or have changed, are listed in the receipt as unread."""
+    Exports that are no longer there, or have changed, or were read by a mapping file, are listed in the receipt as unread."""
     rows, unread = [], []
     for old in self.sql("select * from load where load_id in (select load_id from reject where replayed_at is null) order by load_id").to_dicts():
         path, root = Path(old["path"]), old["member"] or ""
         here = [f for f in recognised([path], old["source"])[0] if f.root == root] if path.exists() and old["source"] in readers() else []
-        if not here or digest(here[0].reader, here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": "no longer there as it was loaded; load it again"}); continue
+        if not here or digest(here[0].reader, here[0].bundle, root, lambda n: None)[0] != old["sha256"]: unread.append({"file": clean(path.name), "why": absent(self, path, old["source"])}); continue
         wishes = Wishes(old["scope"], old["exported_at"], allow_empty=True, again=True)
         def job(found: Found = here[0], load_id: str = old["load_id"]) -> dict[str, Any]:
             self.con.execute("update reject set replayed_at = ? where load_id = ? and replayed_at is null", [now(), load_id])
             return load_one(self, found.reader, found.bundle, found.root, wishes, lambda n: None)
         rows.append(in_transaction(self, job))
     return tell_unread(Receipt(rows, unread))
+
+def absent(lab: Lab, path: Path, source: str) -> str:
+    "Why an export cannot be read again from where it lay, and what to do"
+    if lab.masked: return "a pseudonymised store does not keep where it lay; load it again with again=True"
+    if source not in readers(): return f"read by the mapping {clean(source)}, which is not kept; load it again with that mapping and again=True"
+    return "changed since it was loaded; load it as it is now" if path.exists() else "no longer there; load it from where it is now"
 
 Lab.replay = replay
 

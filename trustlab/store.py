@@ -29,10 +29,10 @@ def half_of_memory() -> str:
     except (AttributeError, ValueError, OSError): total = 4 << 30
     return f"{total // 2 // 2**20}MiB"
 
-# %% ../nbs/02_store.ipynb #7fa12803
+# %% ../nbs/02_store.ipynb #07479756
 def settings(spill: str, memory_limit: str | None = None) -> dict[str, str]:
     "The configuration of every connection; `spill` is the directory for what does not fit in memory"
-    return {"memory_limit": memory_limit or half_of_memory(), "temp_directory": spill, "autoinstall_known_extensions": "false",
+    return {"memory_limit": memory_limit or os.environ.get("TRUSTLAB_MEMORY_LIMIT") or half_of_memory(), "temp_directory": spill, "autoinstall_known_extensions": "false",
               "autoload_known_extensions": "false", "python_enable_replacements": "false", "write_buffer_row_group_count": "1"}
 
 # %% ../nbs/02_store.ipynb #f599cb4c

@@ -73,9 +73,9 @@ def next_of(row: int, hidden: np.ndarray, value: np.ndarray, lines: Sequence[np.
         if shown.size: return int(shown[np.argmin(value[shown])])
     return -1
 
-# %% ../nbs/05d_suppression.ipynb #b22f5890
+# %% ../nbs/05d_suppression.ipynb #43d5d0e7
 COUNTS = ("n", "given")
-OTHERS = ("acknowledged", "pending", "events", "returned")
+OTHERS = ("acknowledged", "pending", "events", "returned", "sla_met", "sla_breached", "sla_pending", "ended", "responded")
 
 def beside(hidden: np.ndarray, frame: pl.DataFrame, value: np.ndarray) -> np.ndarray:
     "The rows to hide once each count of the frame has a hidden row in which it is not zero, if it has a row of that kind at all"

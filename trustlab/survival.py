@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KAPLAN_MEIER', 'AALEN_JOHANSEN', 'HORIZONS', 'QUANTILE', 'CURVE', 'numbers', 'codes', 'RiskSets', 'starts',
-           'risk_sets', 'running', 'log_log', 'single', 'kaplan_meier', 'incidence', 'aalen_johansen', 'read_off',
-           'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve']
+           'risk_sets', 'running', 'log_log', 'single', 'kaplan_meier', 'incidence', 'aalen_johansen', 'Spread',
+           'read_off', 'known_fates', 'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve']
 
 # %% ../nbs/05a_survival.ipynb #fe0fcfe7
 from collections.abc import Sequence
@@ -85,9 +85,10 @@ def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.
     if entry is not None: at_risk -= entry.size - np.searchsorted(np.sort(entry), time[rows])
     return RiskSets(group[rows], time[rows], at_risk, events, ended, censored, first)
 
-# %% ../nbs/05a_survival.ipynb #8ddda0cf
+# %% ../nbs/05a_survival.ipynb #c7771715
 def running(operation: np.ufunc, values: np.ndarray, first: np.ndarray) -> np.ndarray:
     "Cumulative sums or products along axis 0 that start afresh at each index in `first`"
+    if len(values) > 500 * max(len(first), 1): return np.concatenate([operation.accumulate(values[a:b]) for a, b in zip(first, np.append(first[1:], len(values)))])
     position = np.arange(len(values)) - np.repeat(first, np.diff(np.append(first, len(values))))
     out, step = values.copy(), 1
     while (rows := np.flatnonzero(position >= step)).size:
@@ -174,19 +175,43 @@ def aalen_johansen(time: Numbers, cause: Numbers, entry: Numbers | None = None, 
 AALEN_JOHANSEN = dict.fromkeys(["cause", "time", "at_risk", "events", "estimate", "se", "low", "high"], pl.Float64)
 AALEN_JOHANSEN |= dict.fromkeys(["cause", "at_risk", "events"], pl.Int64)
 
-# %% ../nbs/05a_survival.ipynb #db5df83f
-def read_off(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float, level: float) -> dict[str, np.ndarray]:
+# %% ../nbs/05a_survival.ipynb #920149e8
+@dataclass(frozen=True)
+class Spread:
+    """How much wider a curve is than if its units were independent: per group (rows) the curve's `height` at some points, rising, and there the `factor` of its variance;
+    `worth`: as how many independent units the group counts for each unit it has, where the curve is flat at 0 or 1 (page Clusters works them out)"""
+    height: np.ndarray
+    factor: np.ndarray
+    worth: np.ndarray
+
+    def at(self, group: np.ndarray, height: np.ndarray) -> np.ndarray:
+        "The factor at a height of each group's curve, linear between the points, the nearest point's beyond them"
+        points = self.height.shape[1]
+        key = (np.arange(self.height.shape[0])[:, None] + 1j * self.height).ravel()
+        right = np.clip(np.searchsorted(key, group + 1j * height), group * points + 1, group * points + points - 1)
+        x, y, left = self.height.ravel(), self.factor.ravel(), right - 1
+        share = np.divide(height - x[left], x[right] - x[left], out=np.zeros(right.size), where=x[right] > x[left])
+        return y[left] + np.clip(share, 0, 1) * (y[right] - y[left])
+
+# %% ../nbs/05a_survival.ipynb #0489a367
+def read_off(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float, level: float, spread: Spread | None = None) -> dict[str, np.ndarray]:
     "The curves at times `at`, whose last risk set is in `rows`: estimate, low, high (nan where not identified) and at_risk"
     survival, estimate, variance = (column[rows] for column in sets.incidence)
+    if spread: variance = np.maximum(variance, np.minimum(variance * spread.at(sets.group[rows], estimate), estimate * (1 - estimate)))
+    known, at_risk = known_fates(sets, rows, at)
+    low, high = (1 - end for end in log_log(1 - estimate, variance, level)[::-1])
+    flat = np.flatnonzero(np.isnan(low))
+    units = (known[flat] + at_risk[flat]) * (1 if spread is None else spread.worth[sets.group[rows[flat]]])
+    low[flat], high[flat] = wilson(np.round(estimate[flat]) * units, units, level)
+    unknown = (at_risk == 0) & (survival > 0)
+    low, high, estimate = (np.where(unknown, np.nan, column) for column in (low, high, estimate))
+    return {"estimate": estimate, "low": low, "high": high, "at_risk": at_risk}
+
+def known_fates(sets: RiskSets, rows: np.ndarray, at: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    "How many units have ended at times `at`, whose last risk set is in `rows`, and how many still wait and are watched"
     ended = np.cumsum(sets.ended)
     ended = ended - np.repeat((ended - sets.ended)[sets.first], np.diff(np.append(sets.first, ended.size)))
-    at_risk = (sets.at_risk - sets.ended)[rows] - np.where(at > sets.time[rows], sets.censored[rows], 0)
-    low, high = (1 - end for end in log_log(1 - estimate, variance, level)[::-1])
-    exact = wilson(np.round(estimate) * (ended[rows] + at_risk), ended[rows] + at_risk, level)
-    unknown = (at_risk == 0) & (survival > 0)
-    ends = (np.where(np.isnan(a), b, a) for a, b in ((low, exact[0]), (high, exact[1])))
-    low, high, estimate = (np.where(unknown, np.nan, column) for column in (*ends, estimate))
-    return {"estimate": estimate, "low": low, "high": high, "at_risk": at_risk}
+    return ended[rows], (sets.at_risk - sets.ended)[rows] - np.where(at > sets.time[rows], sets.censored[rows], 0)
 
 # %% ../nbs/05a_survival.ipynb #91708e0c
 def grouped(group: Numbers | RiskSets, time: Numbers | None, cause: Numbers | None, count: Numbers | None = None) -> RiskSets:
@@ -195,19 +220,20 @@ def grouped(group: Numbers | RiskSets, time: Numbers | None, cause: Numbers | No
     time = numbers("time", time)
     return risk_sets(codes("group", group, time.size), time, codes("cause", cause, time.size), count=None if count is None else codes("count", count, time.size))
 
-# %% ../nbs/05a_survival.ipynb #d099c7f0
-def at_horizons(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, horizons: Sequence[float] = (), level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #fae88170
+def at_horizons(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, horizons: Sequence[float] = (), level: float = 0.95,
+                spread: Spread | None = None) -> pl.DataFrame:
     """Cumulative incidence of cause 1 at each horizon, one row per group 0..G-1 and horizon: group, horizon, estimate, low, high, at_risk.
 
     `group` integer codes (or risk sets from `grouped`, to read several things off the same ones), `time` ≥ 0 and `horizons` ≥ 0 in the same unit, `cause` 0 censored, 1 the event of interest, 2… competing ends.
-    Estimate and interval are null where not identified. The interval is log–log, and Wilson's where the estimate is 0 or 1.
+    Estimate and interval are null where not identified. The interval is log–log, and Wilson's where the estimate is 0 or 1; `spread` widens it where units are not independent.
     Raises `InvalidParameter` for lengths that differ, negative or non-finite times, codes that are not whole, or a wrong level."""
     z_score(level)
     sets, limits = grouped(group, time, cause), numbers("horizons", horizons)
     size = sets.first.size
     rows = [sets.first + np.add.reduceat(sets.time <= h, sets.first, dtype=np.int64) - 1 if size else sets.first for h in limits]
     at = np.repeat(limits, size)
-    columns = {"group": np.tile(np.arange(size), limits.size), "horizon": at, **read_off(sets, np.array(rows, np.int64).ravel(), at, level)}
+    columns = {"group": np.tile(np.arange(size), limits.size), "horizon": at, **read_off(sets, np.array(rows, np.int64).ravel(), at, level, spread)}
     order = np.arange(at.size).reshape(limits.size, size).T.ravel()
     return pl.DataFrame({name: column[order] for name, column in columns.items()}, HORIZONS, nan_to_null=True)
 
@@ -221,8 +247,8 @@ def first_reached(sets: RiskSets, height: np.ndarray, q: float) -> np.ndarray:
     reached[sets.group[rows]] = sets.time[rows]
     return reached
 
-# %% ../nbs/05a_survival.ipynb #1d3fc2c9
-def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, q: float = 0.5, level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #8f8da548
+def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, q: float = 0.5, level: float = 0.95, spread: Spread | None = None) -> pl.DataFrame:
     """The time by which a share `q` has had the event of interest, one row per group: group, value, low, high; null = not reached.
 
     Arguments as in `at_horizons`. `low` and `high` invert the band of the curve, from the first event on.
@@ -230,7 +256,7 @@ def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numb
     z_score(level)
     if not 0 < q < 1: raise InvalidParameter(f"q must lie between 0 and 1, for instance 0.5 for the median; got {q!r}.")
     sets = grouped(group, time, cause)
-    curve = read_off(sets, np.arange(sets.time.size), sets.time, level)
+    curve = read_off(sets, np.arange(sets.time.size), sets.time, level, spread)
     heights = curve["estimate"], np.where(curve["estimate"] > 0, curve["high"], 0), curve["low"]
     value, low, high = (first_reached(sets, height, q) for height in heights)
     return pl.DataFrame({"group": np.arange(value.size), "value": value, "low": low, "high": high}, QUANTILE, nan_to_null=True)
@@ -248,8 +274,9 @@ def thinned(sets: RiskSets, height: np.ndarray, max_points: int) -> np.ndarray:
     keep[sets.first] = keep[sets.last] = True
     return np.flatnonzero(keep)
 
-# %% ../nbs/05a_survival.ipynb #b6249587
-def curve(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, max_points: int = 200, level: float = 0.95) -> pl.DataFrame:
+# %% ../nbs/05a_survival.ipynb #8c1466c9
+def curve(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, max_points: int = 200, level: float = 0.95,
+          spread: Spread | None = None) -> pl.DataFrame:
     """Cumulative incidence of cause 1 as steps for a chart: group, seconds, estimate, low, high, at_risk; at most `max_points` rows a group.
 
     Arguments as in `at_horizons`. Each group starts at 0 and ends at the last time anybody was watched; draw it with steps (`hv`).
@@ -258,7 +285,7 @@ def curve(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers
     if max_points < 4: raise InvalidParameter(f"max_points must be at least 4; got {max_points!r}.")
     sets = grouped(group, time, cause)
     rows = thinned(sets, sets.incidence[1], max_points)
-    columns = {"group": sets.group[rows], "seconds": sets.time[rows], **read_off(sets, rows, sets.time[rows], level)}
+    columns = {"group": sets.group[rows], "seconds": sets.time[rows], **read_off(sets, rows, sets.time[rows], level, spread)}
     return pl.DataFrame(columns, CURVE, nan_to_null=True)
 
 CURVE = {"group": pl.Int64, "seconds": pl.Float64, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "at_risk": pl.Int64}

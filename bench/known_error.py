@@ -1,0 +1,74 @@
+"""Holds the rules against reference labels that were not used to write them, and writes the counts that the page Known error shows.
+
+    python bench/known_error.py FOLDER        FOLDER holds labels/, twcs-first-rows-pandas/, twcs-spotify-requests/ and play-reviews-replies/
+
+The labels are of two samples. Half of each, chosen by a hash of the id, was read while the rules were written; the other half is counted here.
+"""
+import csv
+import hashlib
+import io
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from trustlab.signals import ACTS, SIDES, classify, model, rules_folder
+
+TWEETS = {"twcs": "twcs-first-rows-pandas/twcs.csv", "spotify": "twcs-spotify-requests/support_requests.csv"}
+SAMPLES = {"brand_dev.csv": ("brand", "plain"), "customer_dev.csv": ("customer", "plain"), "customer_enriched_dev.csv": ("customer", "enriched")}
+
+
+def held_back(post_id: str) -> bool:
+    "Whether a label is of the half that was not looked at"
+    return hashlib.md5(post_id.encode(), usedforsecurity=False).digest()[0] % 2 == 1
+
+
+def texts(folder: Path) -> dict[tuple[str, str], str]:
+    "The texts by source and id"
+    found = {}
+    for source, path in TWEETS.items():
+        text = (folder / path).read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", " ")
+        for row in csv.DictReader(io.StringIO(text, newline="")): found[source, row["tweet_id"].removesuffix(".0")] = row["text"]
+    for path in (folder / "play-reviews-replies").glob("*.csv"):
+        for row in csv.DictReader(path.open(newline="", encoding="utf-8")): found["play_" + path.stem, row["reviewId"]] = row["content"]
+    return found
+
+
+def labelled(folder: Path, name: str) -> list[dict]:
+    "The rows of a file of labels with their texts"
+    known, rows = texts(folder), []
+    for row in csv.DictReader((folder / "labels" / name).open(newline="", encoding="utf-8")):
+        source, post_id = row.get("source", "twcs"), row.get("id") or row["tweet_id"]
+        key = (source, post_id) if (source, post_id) in known else next(k for k in known if k[0] == source and k[1].startswith(post_id))
+        rows.append({**row, "post": post_id, "text": known[key], "weight": float(row.get("weight") or 1)})
+    return rows
+
+
+def counts(folder: Path, held: bool = True) -> list[dict]:
+    "Per side, act and sample: how many posts were found rightly, wrongly, missed, and rightly not found; with weights where posts were drawn by keyword"
+    done = []
+    for name, (side, sample) in SAMPLES.items():
+        rows = [row for row in labelled(folder, name) if held_back(row["post"]) == held]
+        found = classify([row["text"] for row in rows], side)
+        for act in ACTS[side]:
+            cell = defaultdict(float)
+            for row, present in zip(rows, found[act].to_list(), strict=True):
+                kind = ("tp" if present else "fn") if row[act] == "1" else ("fp" if present else "tn")
+                cell[kind] += 1
+                cell["weight_" + kind] += row["weight"]
+                cell["square_" + kind] += row["weight"] ** 2
+            weighed = ("weight_tp", "weight_fp", "square_tp", "square_fp") if sample == "enriched" else ()
+            done.append({"side": side, "act": act, "sample": sample, **{k: int(cell[k]) for k in ("tp", "fp", "fn", "tn")}, **{k: round(cell[k], 3) for k in weighed}})
+    return done
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    rows = [json.dumps(row) for row in counts(folder)]
+    text = '{"models": ' + json.dumps({side: model(side) for side in SIDES}) + ',\n "counts": [\n  ' + ",\n  ".join(rows) + "\n ]}\n"
+    path = rules_folder() / "known_error.json"
+    path.write_text(text, encoding="utf-8")
+    print(f"{path.name}: {len(rows)} rows")
+
+
+if __name__ == "__main__": main()

@@ -1,0 +1,249 @@
+"""Clustered intervals, bootstrap, shrinkage and ranks against loops and resampling in NumPy, and against known truth by Monte Carlo.
+
+TRUSTLAB_LONG=1 runs the Monte Carlo checks with their full number of repetitions."""
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from trustlab import clusters, survival
+from trustlab.core import InvalidParameter
+from trustlab.intervals import wilson
+
+LONG = bool(os.environ.get("TRUSTLAB_LONG"))
+waits = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=40)
+
+
+def aalen_johansen(time, cause, weight, at):
+    "F of cause 1 at a time by its definition, with weights"
+    alive, total = 1.0, 0.0
+    for t in sorted(set(time[(cause > 0) & (time <= at)])):
+        y = weight[time >= t].sum()
+        if y <= 0: break
+        total += alive * weight[(time == t) & (cause == 1)].sum() / y
+        alive *= 1 - weight[(time == t) & (cause > 0)].sum() / y
+    return total
+
+
+@settings(max_examples=60)
+@given(waits)
+def test_the_influence_is_the_derivative(rows):
+    time, cause = (np.array([r[i] for r in rows]) for i in (1, 2))
+    sets = survival.grouped(np.zeros(time.size), time, cause)
+    for at in (3, 9):
+        last = np.searchsorted(sets.time, at, side="right") - 1
+        got = clusters.influence(sets, np.zeros(time.size, int), np.searchsorted(sets.time, time), cause, np.array([[last]]))[:, 0]
+        for i in range(time.size):
+            step = np.zeros(time.size)
+            step[i] = 1e-5
+            slope = (aalen_johansen(time, cause, 1 + step, at) - aalen_johansen(time, cause, 1 - step, at)) / 2e-5
+            assert abs(got[i] - slope) < 1e-6
+        assert abs(got.sum()) < 1e-12 and abs((got**2).sum() - sets.incidence[2][last]) < 1e-12
+
+
+@settings(max_examples=60)
+@given(waits)
+def test_people_with_several_units_add_up(rows):
+    "The variance put together from single units and from people with several is the plain sum of squares over people"
+    group, time, cause, person = (np.array(column) for column in zip(*sorted(rows, key=lambda r: (r[0], r[3]))))
+    group = np.unique(group, return_inverse=True)[1]
+    sets = survival.grouped(group, time, cause)
+    at = clusters.points(sets, [2, 5])
+    many = np.array([((group == g) & (person == p)).sum() > 1 for g, p in zip(group, person)])
+    more = clusters.excess(sets, group[many], person[many], time[many], cause[many], at)
+    each = clusters.influence(sets, group, np.searchsorted(sets.group + 1j * sets.time, group + 1j * time), cause, at)
+    for g in range(group.max() + 1):
+        whole = sum(each[(group == g) & (person == p)].sum(0) ** 2 for p in set(person[group == g]))
+        assert np.allclose(sets.incidence[2][at[g]] + more[g], whole, atol=1e-12)
+
+
+def test_one_unit_each_changes_nothing():
+    rng = np.random.default_rng(1)
+    group, time, cause = rng.integers(0, 3, 300), rng.integers(0, 50, 300), rng.integers(0, 3, 300)
+    sets, spread = clusters.of_people(group, time, cause, range(300), [5, 20])
+    for read in (lambda **more: survival.at_horizons(sets, horizons=[5, 20, 49], **more), lambda **more: survival.quantile(sets, q=0.2, **more), lambda **more: survival.curve(sets, **more)):
+        assert read(spread=spread).equals(read())
+    assert clusters.clustered(cause > 1, np.ones(300)) == wilson((cause > 1).sum(), 300)
+
+
+def test_every_person_twice_is_as_wide_as_once():
+    "Doubling each person's units must not make the interval narrower, beyond what the estimate itself does"
+    rng = np.random.default_rng(2)
+    time, cause, person = rng.integers(1, 30, 200), rng.integers(0, 3, 200), np.arange(200)
+    once = survival.at_horizons(np.zeros(200), time, cause, [10, 20])
+    sets, spread = clusters.of_people(np.zeros(400), np.tile(time, 2), np.tile(cause, 2), np.tile(person, 2), [10, 20])
+    twice = survival.at_horizons(sets, horizons=[10, 20], spread=spread)
+    assert np.allclose(twice["estimate"], once["estimate"]) and np.allclose((twice["high"] - twice["low"]) / (once["high"] - once["low"]), 1, atol=5e-3)
+    assert np.allclose(clusters.clustered(2 * (cause == 1), np.full(200, 2)), wilson((cause == 1).sum(), 200), atol=5e-4), "the Student ratio of 199 and 399 degrees is all that is left"
+
+
+def people(rng, size, shape=1.0):
+    "Numbers of units (1 + negative binomial) and successes of people who differ in how likely each is"
+    n = 1 + rng.poisson(rng.gamma(shape, 3 / shape, size))
+    return rng.binomial(n, rng.beta(2, 3, size)), n
+
+
+def test_bootstrap_against_resampling():
+    "The draws by kind have the standard error of a loop that draws people, and of the sandwich"
+    rng = np.random.default_rng(3)
+    size, reps = 3000, 3000
+    code = rng.integers(0, 2, size)
+    k, n = people(rng, size)
+    draws = clusters.bootstrap(code, k, n, reps, seed=4)
+    sandwich = np.sqrt(clusters.linearised(clusters.moments(code, k, n, 2)))
+    for g in (0, 1):
+        mine, of = np.flatnonzero(code == g), (k, n)
+        loop = np.array([[column[pick].sum() for column in of] for pick in (rng.choice(mine, mine.size) for _ in range(reps))])
+        slow = (loop[:, 0] / loop[:, 1]).std()
+        assert abs(draws[:, g].std() / slow - 1) < 0.05 and abs(draws[:, g].std() / sandwich[g] - 1) < 0.04 and abs(draws[:, g].mean() - k[mine].sum() / n[mine].sum()) < 4 * slow / reps**0.5
+    assert np.array_equal(draws, clusters.bootstrap(code, k, n, reps, seed=4)) and not np.array_equal(draws, clusters.bootstrap(code, k, n, reps, seed=5))
+
+
+def test_bootstrap_of_curves_against_the_sandwich():
+    "Aalen–Johansen at a horizon: the sum of squares over people is the variance that Poisson weights on people give"
+    time, cause, person = s1(np.random.default_rng(5), 150)
+    sets = survival.grouped(np.zeros(time.size), time, cause)
+    row = np.searchsorted(sets.time, 7.0, side="right") - 1
+    each = clusters.influence(sets, np.zeros(time.size, int), np.searchsorted(sets.time, time), cause, np.array([[row]]))[:, 0]
+    se = np.sqrt((np.bincount(person, each) ** 2).sum())
+    rng, draws = np.random.default_rng(6), []
+    by_time = np.argsort(time, kind="stable")
+    for _ in range(1500):
+        w = rng.poisson(1, person.max() + 1)[person][by_time].astype(float)
+        y = np.cumsum(w[::-1])[::-1]
+        c = cause[by_time]
+        d = np.divide(w * (c > 0), y, out=np.zeros(w.size), where=y > 0)
+        alive = np.append(1, np.cumprod(1 - d))[:-1]
+        draws.append((alive * np.divide(w * (c == 1), y, out=np.zeros(w.size), where=y > 0))[time[by_time] <= 7].sum())
+    assert abs(np.std(draws) / se - 1) < 0.06, (np.std(draws), se)
+
+
+def test_a_million_posts_of_a_hundred_thousand_authors():
+    "Reference row 29: independent posts, rate 0.4; the author-clustered error is the independent one, by formula and by the draws"
+    rng = np.random.default_rng(29)
+    author, hit = rng.integers(0, 100_000, 1_000_000), rng.random(1_000_000) < 0.4
+    n, k = np.bincount(author), np.bincount(author, hit).astype(int)
+    k, n = k[n > 0], n[n > 0]
+    formula = np.sqrt(clusters.linearised(clusters.moments(np.zeros(n.size, int), k, n, 1))[0])
+    draws = clusters.bootstrap(np.zeros(n.size), k, n, 2000, seed=1)
+    assert abs(formula / 0.00048953 - 1) < 0.01 and abs(draws.std() / 0.00048953 - 1) < 0.06
+
+
+def test_efron_and_morris():
+    "Reference row 26: sums of squared errors of eighteen batters, raw and shrunken"
+    hits, season = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7]), np.array([346, 298, 276, 222, 273, 270, 263, 210, 269, 230, 264, 256, 303, 264, 226, 285, 316, 200]) / 1000
+    x, truth = (45**0.5 * np.arcsin(2 * y - 1) for y in (hits / 45, season))
+    shrink = 1 - 15 / ((x - x.mean()) ** 2).sum()
+    assert np.allclose([((x - truth) ** 2).sum(), ((x.mean() + shrink * (x - x.mean()) - truth) ** 2).sum(), shrink], [17.58, 5.00, 0.209], atol=0.02)
+    y, raw = clusters.shrunken(hits, np.full(18, 45)).mean(0), hits / 45
+    assert abs(y[0] - 0.294) < 0.02 and ((raw - season) ** 2).sum() / ((y - season) ** 2).sum() > 3
+
+
+# ---- Monte Carlo with known truth: S1 of the statistics sheet
+
+def s1(rng, authors):
+    "Posts of authors whose hazards of being acknowledged differ (gamma), with a competing end and censoring; days"
+    x, u = rng.normal(size=authors), rng.gamma(1, 1, authors)
+    posts = rng.poisson(np.minimum(0.05 * np.exp(0.5 * x) * rng.gamma(1 / 0.8, 0.8, authors) * 80, 200))
+    person = np.repeat(np.arange(authors), posts)
+    ack, other, end = rng.exponential(1 / (0.10 * np.maximum(u[person], 1e-9))), rng.exponential(1 / 0.06, person.size), rng.uniform(0, 80, person.size)
+    time = np.minimum(np.minimum(ack, other), end)
+    return time, np.where(time == ack, 1, np.where(time == other, 2, 0)), person
+
+
+def truth_s1():
+    "F(7) by Gauss–Laguerre over the gamma(1) frailty: ∫ e^-u · a u/(a u + m) · (1 - e^{-7(a u + m)}) du"
+    u, w = np.polynomial.laguerre.laggauss(60)
+    h = 0.10 * u + 0.06
+    return float((w * 0.10 * u / h * (1 - np.exp(-7 * h))).sum())
+
+
+def test_coverage_of_the_clustered_curve():
+    truth, reps = truth_s1(), 1000 if LONG else 200
+    assert abs(truth - 0.34870) < 1e-4
+    rng, inside, naive, estimates = np.random.default_rng(7), 0, 0, []
+    for _ in range(reps):
+        time, cause, person = s1(rng, 150)
+        sets, spread = clusters.of_people(np.zeros(time.size), time, cause, person, [7.0])
+        a, b = (survival.at_horizons(sets, horizons=[7.0], spread=s).row(0, named=True) for s in (spread, None))
+        inside, naive = inside + (a["low"] <= truth <= a["high"]), naive + (b["low"] <= truth <= b["high"])
+        estimates.append(a["estimate"])
+    spread_of = np.std(estimates)
+    assert abs(np.mean(estimates) - truth) < 0.1 * spread_of + 3 * spread_of / reps**0.5
+    low, high = (0.93, 0.97) if LONG else (0.91, 0.985)
+    assert low <= inside / reps <= high, inside / reps
+    assert naive / reps < 0.88, "units taken for independent must be shown to be too narrow here"
+
+
+@pytest.mark.parametrize("size", [8, 25, 150])
+def test_coverage_of_the_clustered_rate(size):
+    reps, rng = 2000 if LONG else 400, np.random.default_rng(8 + size)
+    truth, inside, naive = 0.4, 0, 0
+    for _ in range(reps):
+        k, n = people(rng, size)
+        low, high = clusters.clustered(k, n)
+        plain = wilson(k.sum(), n.sum())
+        inside, naive = inside + (low <= truth <= high), naive + (plain[0] <= truth <= plain[1])
+    assert (0.93 if LONG else 0.915) <= inside / reps <= 0.985 and naive / reps < inside / reps - 0.02, (inside / reps, naive / reps)
+
+
+# ---- shrinkage and ranks
+
+def s6(rng, brands=50):
+    "True rates on the logit scale, and counts of brands of very different size"
+    p = 1 / (1 + np.exp(-rng.normal(-0.5, 0.4, brands)))
+    n = np.maximum(np.round(rng.lognormal(3, 1, brands)), 3).astype(int)
+    return p, rng.binomial(n, p), n
+
+
+def test_shrunken_rates_beat_raw_ones():
+    "Smaller error, honest intervals, better choices: what S6 of the statistics sheet asks for"
+    reps, rng, rows = 400 if LONG else 60, np.random.default_rng(9), []
+    for seed in range(reps):
+        p, k, n = s6(rng)
+        table = clusters.ranks(clusters.shrunken(k, n, 2000, seed), top=5)
+        best, raw, lower = np.argsort(-table["shrunken"].to_numpy())[:5], np.argsort(-k / n, kind="stable")[:5], np.argsort(-wilson(k, n)[0])[:5]
+        true_rank = (-p).argsort().argsort() + 1
+        rows.append([((k / n - p) ** 2).mean(), ((table["shrunken"].to_numpy() - p) ** 2).mean(), ((table["low"].to_numpy() <= p) & (p <= table["high"].to_numpy())).mean(),
+                     p[raw].mean(), p[best].mean(), p[lower].mean(), ((table["rank_low"].to_numpy() <= true_rank) & (true_rank <= table["rank_high"].to_numpy())).mean(), table["in_top"].sum()])
+    raw_mse, mse, cover, top_raw, top, top_lower, rank_cover, places = np.mean(rows, axis=0)
+    print(f"\nMSE raw {raw_mse:.4f} shrunken {mse:.4f}; interval covers {cover:.3f}; mean true rate of the top five: raw {top_raw:.3f}, shrunken {top:.3f}, lower bound {top_lower:.3f}; rank interval covers {rank_cover:.3f}")
+    assert mse < 0.55 * raw_mse and 0.93 <= cover <= 0.97 and top > top_raw + 0.015 and top > top_lower - 0.01 and rank_cover > 0.93 and abs(places - 5) < 1e-9
+
+
+def test_shrinkage_by_a_grid_of_its_own():
+    "Posterior means against a coarse integration written from the model, with the same priors"
+    from scipy.stats import betabinom
+    k, n = np.array([3, 40, 12, 0, 9]), np.array([3, 60, 30, 4, 20])
+    total, mean = 0.0, np.zeros(5)
+    for mu in (np.arange(60) + 0.5) / 60:
+        for b in (np.arange(60) + 0.5) / 60:
+            m = (1 - b) / b
+            weight = np.prod(betabinom.pmf(k, n, mu * m, (1 - mu) * m))
+            total, mean = total + weight, mean + weight * (mu * m + k) / (m + n)
+    assert np.abs(clusters.shrunken(k, n, 40_000).mean(0) - mean / total).max() < 0.006
+
+
+def test_ranks_of_equal_and_of_distinct_groups():
+    clear = clusters.ranks(clusters.shrunken([10, 500, 990], [1000, 1000, 1000]), top=1)
+    assert clear["rank"].to_list() == clear["rank_low"].to_list() == clear["rank_high"].to_list() == [3, 2, 1] and clear["in_top"].to_list() == [0, 0, 1]
+    equal = clusters.ranks(clusters.shrunken(np.full(20, 5), np.full(20, 10)), top=5)
+    assert (equal["rank_low"] <= 2).all() and (equal["rank_high"] >= 19).all() and np.allclose(equal["in_top"], 0.25, atol=0.04)
+    assert np.ptp(clusters.shrunken(np.full(20, 5), np.full(20, 10)).mean(0)) < 0.02
+
+
+@pytest.mark.parametrize("units", [1, 7, 40, 1000])
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 1])
+def test_units_read_back_from_an_interval(units, share):
+    k = round(share * units)
+    at = survival.at_horizons(survival.grouped(np.zeros(units), np.ones(units), np.arange(units) < k), horizons=[1])
+    assert np.allclose(clusters.units_behind(*(at[c].to_numpy() for c in ("estimate", "low", "high"))), units)
+
+
+def test_bad_input_is_named():
+    for call, says in [(lambda: clusters.clustered([3], [2]), "k must not be more than n"), (lambda: clusters.clustered([0.5], [2]), "k must hold whole"), (lambda: clusters.bootstrap([0], [1], [1], 0), "replicates"),
+                       (lambda: clusters.of_people([0], [1], [1], [1, 2]), "person must be as long"), (lambda: clusters.shrunken([3], [2]), "more than n"), (lambda: clusters.clustered([1], [2], 95), "level")]:
+        with pytest.raises(InvalidParameter, match=says): call()
+    assert clusters.shrunken([], []).shape == (4000, 0) and pl.DataFrame(clusters.ranks(clusters.shrunken([1], [2]))).height == 1
