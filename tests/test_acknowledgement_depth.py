@@ -273,13 +273,13 @@ def test_question_response_rate(townsfolk, monkeypatch):
     lab, rows = townsfolk
     asked = {r["id"] for r in rows if int(r["id"]) % 3 == 0}
     marked = pl.DataFrame({"post_key": [f"twcs:{i}" for i in sorted(asked)] + ["twcs:1"], "act": ["question"] * len(asked) + ["thanks"], "score": 0.9, "present": True})
-    monkeypatch.setattr(tl.Lab, "signals", lambda self: marked)
+    monkeypatch.setattr(tl.Lab, "signals", lambda self, acts: marked.filter(pl.col("act") == acts))
     mine = [c for c in called(rows) if c["id"] in asked]
     row = platform_rates.question_response_rate(lab).frame.row(0, named=True)
     assert (row["n"], row["acknowledged"]) == (len(mine), sum(c["answered"] is not None for c in mine)) and row["question_response_rate"] == row["acknowledged"] / row["n"]
     assert row["devoted"] == (row["question_response_rate"] >= 0.65 and row["n"] >= 50)
     assert tl.acknowledgement(lab, unit="post").frame["n"][0] == len(called(rows)), "asking about questions changes nothing for the next measure"
-    monkeypatch.setattr(tl.Lab, "signals", lambda self: marked.filter(pl.col("act") == "thanks"))
+    monkeypatch.setattr(tl.Lab, "signals", lambda self, acts: marked.filter(pl.col("act") == "thanks").filter(pl.col("act") == acts))
     with pytest.raises(NotIdentifiable, match="no question"): platform_rates.question_response_rate(lab)
 
 

@@ -417,7 +417,8 @@ def test_check_and_sources(here, ten):
 # ---- measure
 
 
-SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")}}
+SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")},
+            "first_ends": {"by": ("brand",)}, "page_response_rate": {"brand": "ElmBooks"}, "question_response_rate": {"by": ("brand",)}, "care": {"by": ("brand",)}, "after_care": {"brand": "ElmBooks"}}
 
 
 def asked(name): return [part for key, value in SETTINGS[name].items() for part in ("--set", f"{key}={value if isinstance(value, str) else ','.join(value)}")]
