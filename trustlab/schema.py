@@ -14,10 +14,10 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #166ecb52
+# %% ../nbs/01_schema.ipynb #36369ff1
 SCHEMA_VERSION = "2"
-WORDS = {"kind": ("post", "share", "review", "rating", "owner_response", "service"), "visibility": ("public", "unlisted", "followers", "direct", "internal"),
-         "created_basis": ("utc", "offset", "epoch", "id", "client", "assumed"), "reply_basis": ("explicit", "thread", "order", "row", "inferred", "erased")}
+WORDS = {"kind": ("owner_response", "post", "rating", "review", "service", "share"), "visibility": ("direct", "followers", "internal", "public", "unlisted"),
+         "created_basis": ("assumed", "client", "epoch", "id", "offset", "utc"), "reply_basis": ("erased", "explicit", "inferred", "order", "row", "thread")}
 
 TABLES = {
     "load": """load_id varchar, source varchar, platform varchar, path varchar, member varchar, sha256 varchar, bytes bigint, scope varchar,
