@@ -55,7 +55,7 @@ def quoted(name: str) -> str:
     if not name.replace("_", "").isalnum(): raise InvalidParameter(f"name must be letters, digits and underscores; got {name!r}.")
     return f'"{name}"'
 
-# %% ../nbs/01_schema.ipynb #09475fc5
+# %% ../nbs/01_schema.ipynb #6338a9cf
 ROLE_SPAN = """
 with part as (
   select account_key, role, brand,
@@ -65,21 +65,18 @@ with part as (
          + case role when 'brand' then 1 when 'staff' then 2 when 'partner' then 3 when 'bot' then 4 else 5 end as rank
   from role
 ),
-single as (select account_key from part group by account_key having count(*) = 1),
-moment as (
-  select account_key, valid_from as starts from part where account_key not in (select account_key from single)
-  union
-  select account_key, valid_to as starts from part where account_key not in (select account_key from single)
-),
+several as (select account_key from part group by account_key having count(*) > 1),
+open as (select p.* from part p join several s on s.account_key = p.account_key),
+moment as (select account_key, valid_from as starts from open union select account_key, valid_to as starts from open),
 span as (select account_key, starts, lead(starts) over (partition by account_key order by starts) as ends from moment)
 select p.account_key, p.role, p.brand, p.valid_from, p.valid_to
-from part p join single s on s.account_key = p.account_key
+from part p left join several s on s.account_key = p.account_key where s.account_key is null
 union all
 select b.account_key, min(p.role), min(p.brand), b.starts, b.ends
 from (select s.account_key, s.starts, s.ends, min(p.rank) as rank
-      from span s join part p on p.account_key = s.account_key and p.valid_from <= s.starts and s.ends <= p.valid_to
+      from span s join open p on p.account_key = s.account_key and p.valid_from <= s.starts and s.ends <= p.valid_to
       group by s.account_key, s.starts, s.ends) b
-join part p on p.account_key = b.account_key and p.rank = b.rank and p.valid_from <= b.starts and b.ends <= p.valid_to
+join open p on p.account_key = b.account_key and p.rank = b.rank and p.valid_from <= b.starts and b.ends <= p.valid_to
 group by b.account_key, b.starts, b.ends
 """
 
