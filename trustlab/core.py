@@ -151,7 +151,7 @@ class Note(str):
         note.people = people
         return note
 
-# %% ../nbs/00_core.ipynb #2029039d
+# %% ../nbs/00_core.ipynb #13231809
 @dataclass
 class Measure:
     "A result: `frame` (one row per group), `card` (its definition), `notes` (what was left out, and how many), and its chart"
@@ -165,6 +165,7 @@ class Measure:
     people: list[int] = field(default_factory=list, repr=False)
     left: list[int] = field(default_factory=list, repr=False)
     hidden: list[str] = field(default_factory=list, repr=False)
+    totals: list[list[int]] = field(default_factory=list, repr=False)
 
     def figure(self) -> Any:
         "A new `plotly.graph_objects.Figure` of this result"

@@ -190,7 +190,7 @@ left join horizon w on w.platform = t.platform and w.container_key is null
 left join outside o on o.post_key = t.post_key
 """
 
-# %% ../nbs/01_schema.ipynb #3920d577
+# %% ../nbs/01_schema.ipynb #5689da80
 READERS = "case i.visibility when 'internal' then 0 when 'direct' then 1 when 'followers' then 2 else 3 end"
 
 def candidates(calls: str = "inbound", direct: str = "true") -> str:
@@ -209,10 +209,11 @@ where i.eligible and r.replied_at >= i.arrived_at
 """
 
 ANSWER = f"""
-select post_key, brand, min_by(reply_key, replied_at) as reply_key, min(replied_at) as answered_at, min_by(responder_key, replied_at) as responder_key,
-       min_by(responder_role, replied_at) as responder_role, min_by(visibility, replied_at) in ('public', 'unlisted') as public,
+select post_key, brand, min(reply_key) as reply_key, min(replied_at) as answered_at, min_by(responder_key, reply_key) as responder_key,
+       min_by(responder_role, reply_key) as responder_role, min_by(visibility, reply_key) in ('public', 'unlisted') as public,
        unix_timestamp(min(replied_at)) - unix_timestamp(min(arrived_at)) as seconds
-from ({candidates()}) c where readable group by post_key, brand
+from (select *, min(replied_at) over (partition by post_key, brand) as first_at from ({candidates()}) x where readable) c
+where replied_at = first_at group by post_key, brand
 """
 
 # %% ../nbs/01_schema.ipynb #e3372343

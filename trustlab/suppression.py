@@ -85,7 +85,7 @@ def beside(hidden: np.ndarray, frame: pl.DataFrame, value: np.ndarray) -> np.nda
         if hidden.any() and some.size and not hidden[some].any(): hidden[some[np.argmin(value[some])]] = True
     return hidden
 
-# %% ../nbs/05d_suppression.ipynb #e7ececfe
+# %% ../nbs/05d_suppression.ipynb #9aea1b04
 def threshold(k: Any) -> int:
     "`k`, if it is a whole number from 0 on; raises `InvalidParameter` otherwise"
     if isinstance(k, (int, float)) and not isinstance(k, bool) and k >= 0 and float(k).is_integer(): return int(k)
@@ -101,10 +101,12 @@ def suppressed(measure: Measure, k: int = 5, totals: bool = True) -> Measure:
     if people.size != frame.height: raise InvalidParameter(f"suppress: {measure.name} does not know how many people are behind each of its rows; give it `people`, a list with their number for each row.")
     by, small = [c for c in measure.params.get("by", ()) if c in frame.columns], (people > 0) & (people < k)
     size = next((frame[c].fill_null(0).to_numpy() for c in COUNTS if c in frame.columns), people)
-    gone = beside(protected(small, people, size, sums(frame, by), k), frame, size) if totals and by else small
+    lines = [*sums(frame, by), *map(np.array, measure.totals)]
+    gone = beside(protected(small, people, size, lines, k), frame, size) if totals and lines else small
     hidden = [f"<{k}" if s else "not shown" if g else "" for s, g in zip(small, gone)]
     numbers = [pl.when(~pl.Series(gone)).then(pl.col(c)).alias(c) for c, kind in frame.schema.items() if kind.is_numeric() and c not in by]
-    detail, cut = shortened(measure.detail, measure.left, frame.select(by).filter(pl.Series(gone)) if by else None, bool(gone.any()), k)
+    keys = [*by, *(["arm"] if "arm" in frame.columns and "arm" in measure.detail.columns else [])]
+    detail, cut = shortened(measure.detail, measure.left, frame.select(keys).filter(pl.Series(gone)) if keys else None, bool(gone.any()), k)
     return replace(measure, frame=frame.with_columns(numbers), detail=detail.drop("_left", strict=False), left=detail["_left"].to_list() if "_left" in detail.columns else [], notes=[*map(discreet(k), measure.notes), *told(by, small, gone, cut, k)],
                    params={**measure.params, "suppress": k}, people=[0 if g else int(p) for p, g in zip(people, gone)], hidden=hidden)
 

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['KAPLAN_MEIER', 'AALEN_JOHANSEN', 'HORIZONS', 'QUANTILE', 'CURVE', 'numbers', 'codes', 'RiskSets', 'starts',
            'risk_sets', 'running', 'log_log', 'single', 'kaplan_meier', 'incidence', 'aalen_johansen', 'Spread',
-           'read_off', 'known_fates', 'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve']
+           'read_off', 'known_fates', 'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve', 'cox',
+           'frailty', 'mean_cumulative_count']
 
-# %% ../nbs/05a_survival.ipynb #fe0fcfe7
+# %% ../nbs/05a_survival.ipynb #991394cc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,13 @@ import numpy as np
 import polars as pl
 
 from .core import InvalidParameter
+from .hazards import cox
 from .intervals import Numbers, wilson, z_score
+from .recurrent import frailty, mean_cumulative_count
 
-# %% ../nbs/05a_survival.ipynb #05e7c5f0
+# %% ../nbs/05a_survival.ipynb #129950f1
+_all_ = ["cox", "frailty", "mean_cumulative_count"]
+
 def numbers(name: str, values: Numbers, size: int | None = None) -> np.ndarray:
     "`values` as a float array; raises `InvalidParameter` unless it is one column of finite numbers ≥ 0 (of length `size` where given)"
     try: array = np.asarray(values, float)
