@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['READ', 'FACES', 'SPELT', 'ENGLISH', 'FOREIGN', 'SIDES', 'ENOUGH', 'ACTS', 'TAIL', 'NO_NAMES', 'GREETING', 'NAMES',
            'BATCH', 'PORTION', 'TODO', 'OFTEN', 'MADE_OF', 'MASKED', 'TEMPLATES', 'NEW', 'FRESH', 'NOW', 'BESIDE',
-           'KEEP', 'ALL_ACTS', 'SIGNALS', 'FOLDED', 'ACTS_QUERY', 'folded', 'knowable', 'rules_folder', 'rules',
-           'points', 'score', 'body', 'named', 'formula', 'own_words', 'told_apart', 'acts_of', 'classify', 'model',
-           'rows_of', 'read_portion', 'find_templates', 'classified', 'read_all', 'needs_text', 'signals', 'literal',
-           'acts_query']
+           'AFTER', 'KEEP', 'ALL_ACTS', 'SIGNALS', 'FOLDED', 'ACTS_QUERY', 'folded', 'knowable', 'rules_folder',
+           'rules', 'points', 'score', 'body', 'named', 'formula', 'own_words', 'told_apart', 'acts_of', 'classify',
+           'model', 'rows_of', 'read_portion', 'find_templates', 'classified', 'read_all', 'needs_text', 'signals',
+           'literal', 'acts_query']
 
-# %% ../nbs/06_signals.ipynb #a82f36a5
+# %% ../nbs/06_signals.ipynb #8523124e
 import re, tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -225,10 +225,11 @@ def find_templates(lab: Lab) -> None:
         lab.con.execute("delete from signal where basis = 'template' or act = 'canned' and basis = 'rule' and score < 0.5 and post_key in (select post_key from s_template)")
         lab.con.execute("insert into signal " + NEW)
 
-# %% ../nbs/06_signals.ipynb #c13b3490
+# %% ../nbs/06_signals.ipynb #74a987e6
 FRESH = "create or replace temp table s_signal (post_key varchar, act varchar, score double, basis varchar, model varchar)"
-NOW = "create or replace temp view signal_now as select * from signal"
-BESIDE = NOW + " where basis = 'label' or post_key not in (select post_key from s_todo) union all select * from s_signal"
+NOW = "create or replace temp view signal_all as select * from signal; create or replace temp view signal_now as select * from signal_all where basis <> 'model'"
+BESIDE = NOW.replace("signal;", "signal where basis = 'label' or post_key not in (select post_key from s_todo) union all select * from s_signal;")
+AFTER: list[Callable[[Lab], None]] = []
 
 def classified(lab: Lab) -> str:
     "Sees to it that every post has been read by the rules of today; returns the name of the view in which SQL finds the signals, `signal_now`"
@@ -246,8 +247,9 @@ def read_all(lab: Lab) -> None:
     for start in range(todo["first"], todo["last"] + 1, PORTION) if todo["posts"] else (): read_portion(lab, start)
     if todo["posts"] and not lab.read_only: lab.con.execute(KEEP)
     if todo["replies"]: find_templates(lab)
+    for job in AFTER: job(lab)
 
-KEEP = "delete from signal where basis in ('rule', 'template') and post_key in (select post_key from s_todo); insert into signal select * from s_signal; " + FRESH
+KEEP = "delete from signal where basis in ('rule', 'template', 'model') and post_key in (select post_key from s_todo); insert into signal select * from s_signal; " + FRESH
 
 # %% ../nbs/06_signals.ipynb #fdb80e28
 def needs_text(lab: Lab, question: str) -> None:
@@ -257,14 +259,14 @@ def needs_text(lab: Lab, question: str) -> None:
     why = 'this store was made with pseudonymise(text="drop"), so it holds no text; a new one made with text="scrub" keeps the words without the names in them' if dropped else "no post in this store has text; load an export that has"
     raise NotIdentifiable(f"{question} cannot be answered: it is found in what people say, and {why}.")
 
-# %% ../nbs/06_signals.ipynb #c6c842d7
+# %% ../nbs/06_signals.ipynb #0317ea66
 ALL_ACTS = sorted({act for acts in ACTS.values() for act in acts})
 SIGNALS = """
 with side_act as (select unnest($sides) as side, unnest($acts) as act),
 post_read as (select post_key, act, case when starts_with(model, 'brand') then 'brand' else 'customer' end as side from signal_now where basis = 'rule' and act in ('read', 'unknown')),
-found as (select post_key, act, max(case when basis = 'label' then score end) as labelled, max(case when basis <> 'label' then score end) as score from signal_now group by post_key, act),
+found as (select post_key, act, max(case when basis = 'label' then score end) as labelled, max(case when basis = 'model' then score end) as learned, max(case when basis in ('rule', 'template') then score end) as score from signal_all group by post_key, act),
 said as (
-  select r.post_key, a.act, coalesce(f.labelled, f.score, case when r.act = 'read' or a.act = 'not_english' and f.score is not null then 0.0 end) as score
+  select r.post_key, a.act, coalesce(f.labelled, f.learned, f.score, case when r.act = 'read' or a.act = 'not_english' and f.score is not null then 0.0 end) as score
   from post_read r join side_act a on a.side = r.side left join found f on f.post_key = r.post_key and f.act = a.act
 )
 select post_key, act, score, score >= 0.5 as present from said order by post_key, act
@@ -274,7 +276,7 @@ def signals(self: Lab, acts: str | Sequence[str] | None = None) -> pl.DataFrame:
     """The acts of every post that has an author's side: columns post_key, act, score (0..1) and present (score of 0.5 or more).
 
     One row per post and act of its author's side, or per act of `acts`. Where the text is unknown (another language, nothing to read), score and
-    present are null; scores under 0.2 are given as 0. A label that a person gave wins over the rule. What was found stays in the table `signal`.
+    present are null; scores under 0.2 are given as 0. A label that a person gave wins over the rule, and so does a learned model (page Learned). What was found stays in the table `signal`.
     Raises `NotIdentifiable` where no text was kept, and `InvalidParameter` for an act that does not exist."""
     wanted = [choose("acts", act, ALL_ACTS) for act in ([acts] if isinstance(acts, str) else ALL_ACTS if acts is None else acts)]
     needs_text(self, "What posts do")
