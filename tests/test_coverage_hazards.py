@@ -6,6 +6,7 @@ import os
 import numpy as np
 import polars as pl
 import pytest
+from monte_carlo import record
 from scenarios_hazards import gaps, intervals, periods, s2, s3
 
 from trustlab.hazards import cox, fit_cox, proportional_hazards
@@ -22,6 +23,7 @@ class Runs:
     def __init__(self, name, truth, rows):
         self.name, self.truth = name, truth
         self.estimate, self.se, self.low, self.high = np.array(rows, float).T
+        record("hazards", name, truth, self.estimate, self.se, self.low, self.high)
         self.n, self.bias, self.sd = len(rows), self.estimate.mean() - truth, self.estimate.std(ddof=1)
         self.coverage, self.rejects = ((self.low <= truth) & (truth <= self.high)).mean(), ((self.low > 0) | (self.high < 0)).mean()
         print(f"\n{name}: truth {truth:.3f}, mean {truth + self.bias:.3f}, sd {self.sd:.3f}, mean se {self.se.mean():.3f}, coverage {self.coverage:.3f}, differs from 0 in {self.rejects:.3f} of {self.n}")

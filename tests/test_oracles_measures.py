@@ -502,7 +502,8 @@ def check_conversion(lab, rows, advocates, spans):
     found, before = journeys(rows, advocates)
     for by in ([], ["brand"]):
         measure, groups = tl.conversion(lab, horizon=list(spans), by=by), grouped(found, *([lambda j: j[0]] if by else []))
-        got = {(row["brand"].lower(),) if by else (): row for row in measure.frame.iter_rows(named=True)}
+        answered = measure.frame.filter(pl.col("arm") == "acknowledged")
+        got = {(row["brand"].lower(),) if by else (): row for row in answered.iter_rows(named=True)}
         assert got.keys() == groups.keys() and told(measure).get("people who had recommended the brand before its first answer", 0) == before
         for key, people in groups.items():
             times, row = [(t, hit) for _, t, hit in people], got[key]

@@ -154,7 +154,8 @@ def test_measures_are_those_of_the_store_in_clear(text, town):
         for ask in (lambda lab: tl.acknowledgement(lab, by="brand"), lambda lab: tl.acknowledgement(lab, by=("platform", "week"), unit="run"), lambda lab: tl.reciprocity(lab), lambda lab: tl.reciprocity(lab, by="brand")):
             assert ask(lab).frame.equals(ask(clear).frame) and ask(clear).frame.height
         assert tl.worklist(lab, people=False, acts=False).drop("url", "post_key").sort(pl.all()).equals(tl.worklist(clear, people=False, acts=False).drop("url", "post_key").sort(pl.all()))
-        if text == "scrub": assert tl.conversion(lab).frame.equals(tl.conversion(clear).frame) and lab.signals().height == clear.signals().height > 0
+        kinds = pl.col("arm").is_in(["personal", "canned", "redirected", "other"])  # a reply without the names in it is another reply
+        if text == "scrub": assert tl.conversion(lab).frame.filter(~kinds).equals(tl.conversion(clear).frame.filter(~kinds)) and lab.signals().height == clear.signals().height > 0
         else:
             for ask in (tl.conversion, Lab.signals):
                 with pytest.raises(NotIdentifiable, match='pseudonymise.*"drop".*holds no text'): ask(lab)

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from trustlab.core import InvalidParameter
-from trustlab.sample import DEFAULTS, START, Town, gzipped, simulate, write
+from trustlab.sample import DEFAULTS, START, Town, simulate, write
+from trustlab.town_files import gzipped
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FILES = ["twcs.csv", "slack.zip", "mastodon.tar.gz", "roles.csv"]

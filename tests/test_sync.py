@@ -150,7 +150,7 @@ def test_run_time_needs_are_imported_and_explained():
     modules = {"scikit-learn": "sklearn"}
     for need in lines("requirements"):
         assert f"`{need.name}`" in changelog, f"CHANGELOG.md does not say why {need.name} is needed"
-        if need.name in ("ipykernel", "scikit-learn"): continue  # run by name, as a report's kernel; part of the stack the project stands on, not imported yet
+        if need.name == "ipykernel": continue  # run by name, as a report's kernel
         module = modules.get(need.name, need.name.replace("-", "_"))
         assert re.search(rf"^\s*(import|from) {module}\b", text, re.M), f"nothing imports {need.name}"
 

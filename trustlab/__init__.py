@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version as _version
 
-from trustlab import charts, intervals, survival
+from trustlab import causal, charts, intervals, survival, trials
 from trustlab.core import (
     Card, InvalidExport, InvalidParameter, Measure, NotIdentifiable, PartialExport, ReportFailed, ScopeWarning, SmallSample, StoreDamaged,
     StoreLocked, StoreVersion, TrustlabError, TrustlabWarning, UnknownSource, UnsafeArchive,
@@ -13,14 +13,17 @@ from trustlab.load import Receipt
 from trustlab.business_time import Calendar
 from trustlab.clusters import ranked
 from trustlab.signals import classify
-from trustlab import known_error as _known_error
+from trustlab import known_error as _known_error, learned as _learned
 from trustlab.acknowledgement import acknowledgement, first_ends
 from trustlab.waiting import worklist
 from trustlab.platform_rates import page_response_rate, question_response_rate
 from trustlab.care import after_care, care
 from trustlab import retention as _retention
 from trustlab.reciprocity import from_acts, reciprocity
-from trustlab.advocacy import conversion
+from trustlab.advocacy import advocates
+from trustlab.journeys import conversion
+from trustlab.effects import effect
+from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.sample import simulate, write
 from trustlab.report import report
 
@@ -29,7 +32,7 @@ except PackageNotFoundError: __version__ = "0"
 
 __all__ = [
     "Lab", "Receipt", "Measure", "Card", "Calendar", "from_acts", "acknowledgement", "first_ends", "page_response_rate", "question_response_rate", "ranked",
-    "worklist", "care", "after_care", "classify", "reciprocity", "conversion", "report", "simulate", "write",
-    "intervals", "survival", "charts", "TrustlabError", "UnknownSource", "InvalidExport", "UnsafeArchive", "InvalidParameter", "NotIdentifiable",
+    "worklist", "care", "after_care", "classify", "reciprocity", "advocates", "conversion", "effect", "bystanders", "degrees", "circles", "friendsource", "person_view", "report", "simulate", "write",
+    "intervals", "survival", "causal", "trials", "charts", "TrustlabError", "UnknownSource", "InvalidExport", "UnsafeArchive", "InvalidParameter", "NotIdentifiable",
     "StoreLocked", "StoreDamaged", "StoreVersion", "ReportFailed", "TrustlabWarning", "PartialExport", "SmallSample", "ScopeWarning",
 ]

@@ -50,7 +50,7 @@ def nothing_to_look_at(lab: Lab) -> bool:
     look, thread = lab.sql("select (select count(*) from inbound_now where reply = 'look'), (select count(*) from post where reply_basis = 'thread')").row(0)
     return look + thread == 0
 
-# %% ../nbs/07_acknowledgement.ipynb #0beb59dd
+# %% ../nbs/07_acknowledgement.ipynb #6e31ca39
 ENDS = {
     "deleted": """select post_key, min(occurred_at) as ended_at from interaction where kind = 'delete' and occurred_at is not null group by post_key""",
     "peer": f"""select i.post_key, min(p.created_at) as ended_at
@@ -66,7 +66,7 @@ ENDS = {
         where coalesce(s.role, 'customer') = 'customer'
         union all
         select i.post_key, p.created_at from (select distinct post_key, conversation_key, author_key, arrived_at from inbound_now where eligible) i join post p on p.conversation_key = i.conversation_key and p.created_at >= i.arrived_at
-        join (select distinct post_key from signal where act = 'resolved' and score >= 0.5) g on g.post_key = p.post_key left join same_person a on a.account_key = p.author_key
+        join (select post_key from signal where act = 'resolved' and basis <> 'model' group by post_key having coalesce(max(case when basis = 'label' then score end), max(score)) >= 0.5) g on g.post_key = p.post_key left join same_person a on a.account_key = p.author_key
         where coalesce(a.person_key, p.author_key) = i.author_key or p.author_key = i.author_key) x group by post_key""",
 }
 

@@ -24,10 +24,10 @@ import polars as pl
 from .core import *
 from .store import Lab
 
-# %% ../nbs/06_signals.ipynb #501d1e3a
+# %% ../nbs/06_signals.ipynb #0346c4d1
 READ = 4000
 FACES = {"joy": "😂🤣😁😀😃😄😆😊☺🙂😍🥰😘❤💕💖💗💜💙💚💛🎉👏🙌👍👌💯😎🤗😋", "sad": "😢😭😞😔😟🙁☹😩😫😪😥😓💔😕😣😖😰", "angry": "😡😠🤬😤🙄😒👎🖕😑😐🤦🤷"}
-SPELT = {"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "…": "...", "&amp;": " and ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "\u200d": "", "\ufe0f": "", "[person]": "person", "[link]": " url ", "[number]": "0800 000 000", "[email]": "name@mail.org"}
+SPELT = {"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "…": "...", "&amp;": " and ", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'", "\u200d": "", "\ufe0f": "", "[person]": "person", "[erased]": "person", "[link]": " url ", "[number]": "0800 000 000", "[email]": "name@mail.org"}
 SPELT |= {face: f" :{name}: " for name, faces in FACES.items() for face in faces}
 
 def folded(text: pl.Expr) -> pl.Expr:
@@ -85,7 +85,7 @@ def points(act: str, side: str, said: pl.Expr) -> pl.Expr:
 
 def score(points: pl.Expr) -> pl.Expr: return 1 / (1 + (-2.0 * (points - 1.5)).exp())
 
-# %% ../nbs/06_signals.ipynb #6615f493
+# %% ../nbs/06_signals.ipynb #330c3106
 TAIL = r"(?:\s*(?:https?://\S+|\(?\d/\d\)?|[\^*~/-] ?[A-Za-z']{1,18}(?: [A-Z]\w*)?|\^ ?\w+|\b[A-Z]{2}))+\s*$"
 NO_NAMES = """There Again All We Please Thanks Thank You Your It This That If In Our My The To For Can Could Do Did Have Has What Which When Where Why How Let Sorry Yes No So Just And But Is Are Was As At On Twitter Facebook
     Customer Care Support Team Happy Glad Great Good Sir Madam Mam Not Here Apologies Would Will Kindly Hope With May Then Also Once Well Were They Friend Mate Guys Folks Everyone Service Online Android Apple Google Amazon Windows
@@ -96,7 +96,7 @@ NAMES = [rf"(?:^|[.!?] )(?i:{GREETING})(?: there| again| so much)?,? ([A-Z][a-z]
 
 def body(text: pl.Expr) -> pl.Expr:
     "A reply without the handles at its head and the signature at its end, in the case it was written in"
-    head = text.str.slice(0, READ).str.replace_many(["’", "‘", "[person]", "[link]"], ["'", "'", "person", "https://link"]).str.replace(r"^(?:\s*[.\x22]?@\w+)+[ :]*", "")
+    head = text.str.slice(0, READ).str.replace_many(["’", "‘", "[person]", "[erased]", "[link]"], ["'", "'", "person", "person", "https://link"]).str.replace(r"^(?:\s*[.\x22]?@\w+)+[ :]*", "")
     return head.str.replace_all(r"\s+", " ").str.replace(TAIL, "")
 
 def named(body: pl.Expr) -> pl.Expr:
@@ -193,9 +193,9 @@ def read_portion(lab: Lab, start: int) -> None:
         if posts.is_empty(): continue
         with lab.lent(rows_of(posts, side)) as path: lab.con.execute("insert into s_signal select post_key, act, score, basis, model from read_parquet(?)", [path])
 
-# %% ../nbs/06_signals.ipynb #1064212e
+# %% ../nbs/06_signals.ipynb #faae58d0
 OFTEN, MADE_OF = 3, 0.9
-MASKED = """lower(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(translate(substr(text, 1, 4000), '’‘', ''''''), '[person]', 'person'), '^(\\s*[.]?@\\w+)+[ :]*', ''), $tail, ''),
+MASKED = """lower(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(replace(translate(substr(text, 1, 4000), '’‘', ''''''), '[person]', 'person'), '[erased]', 'person'), '^(\\s*[.]?@\\w+)+[ :]*', ''), $tail, ''),
     'https?://\\S+|@\\w+', ' ', 'g'), '(^|[.!?] )(Hi|Hey|Hello|Thanks|Thank you|Good \\w+|Dear)( there)?,? [A-Z][a-z]+[,.!:]* ', '\\1', 'g'), ', [A-Z][a-z]+([.!?,]|$)', '\\1', 'g'), '[0-9]+', '0', 'g'))"""
 
 TEMPLATES = """
@@ -286,8 +286,8 @@ def signals(self: Lab, acts: str | Sequence[str] | None = None) -> pl.DataFrame:
 
 Lab.signals = signals
 
-# %% ../nbs/06_signals.ipynb #59274a12
-FOLDED = """trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(replace(replace(replace(lower(translate(substr(p.text, 1, 4000), '’‘`´“”', '''''''''""')), '…', '...'), '&amp;', ' and '), '&quot;', '"'), '[person]', 'person'),
+# %% ../nbs/06_signals.ipynb #1d6f3fcc
+FOLDED = """trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(replace(replace(replace(replace(replace(lower(translate(substr(p.text, 1, 4000), '’‘`´“”', '''''''''""')), '…', '...'), '&amp;', ' and '), '&quot;', '"'), '[person]', 'person'), '[erased]', 'person'),
     'https?://[^ \\n]+|\\[link\\]', ' url ', 'g'), '[^\\x20-\\x7e]+', ' ', 'g'), ' {2,}', ' ', 'g'), '^( *[."]?@[a-z0-9_]+)+[ :]*', ''))"""
 ACTS_QUERY = """
 select a.post_key, a.author_key, a.occurred_at, 'advocacy' as act, 1 / (1 + exp(-2 * (a.points - 1.5))) as score

@@ -1,0 +1,294 @@
+"""Who speaks for a brand, what became of those it answered, and what effect that had: against a second count in plain Python, and on tables whose truth is known."""
+import re
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta, timezone
+
+import polars as pl
+import pytest
+import test_oracles_measures as oracle
+
+import trustlab as tl
+from trustlab import effects, journeys
+from trustlab.advocacy import occasioned
+from trustlab.core import InvalidParameter, NotIdentifiable
+from trustlab.suppression import suppressed
+
+pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
+DAY, HOUR = 86400, timedelta(hours=1)
+BEGIN = datetime(2024, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory): return tmp_path_factory.mktemp("advocacy")
+
+
+@pytest.fixture(scope="module")
+def village(folder):
+    lab, rows = oracle.loaded(oracle.many(11, 160), folder)
+    with lab: yield lab, rows
+
+
+@pytest.fixture(scope="module")
+def townsfolk(town):
+    with tl.Lab() as lab:
+        lab.load(town / "twcs.csv")
+        yield lab, oracle.tweets(town / "twcs.csv")
+
+
+# ---- the rules in plain Python
+
+def acts_in(lab, rows):
+    "Per (author, brand) the acts of advocacy as (time, id, kind), from the calls to brands; which posts speak for a brand is taken from lab.signals, why from the text and the parent"
+    by_id, voices, counts = {r["id"]: r for r in rows}, {r["author"] for r in rows if not r["inbound"]}, defaultdict(list)
+    spoken = {key.removeprefix("twcs:") for key in lab.signals("advocacy").filter(pl.col("present"))["post_key"]}
+    for c in oracle.addressed(rows):
+        if c["id"] not in spoken or c["why"] == "by_brand": continue
+        text, parent = by_id[c["id"]]["text"], by_id.get(by_id[c["id"]]["parent"])
+        said = occasioned(pl.Series([text])).row(0, named=True)
+        called_for = parent is not None and not parent["parent"] and parent["author"].lower() == c["brand"] and parent["author"] in voices
+        counts[c["author"], c["brand"]].append((c["at"], c["id"], "incentivised" if said["incentivised"] else "prompted" if said["prompted"] or called_for else "unprompted"))
+    return counts
+
+
+def followed(lab, rows):
+    "Per arm the (seconds, cause, ever in a later arm) of its people, by one walk over each person's calls"
+    end, by_id, people = max(r["at"] for r in rows), {r["id"]: r for r in rows}, defaultdict(list)
+    replies, acts = defaultdict(list), acts_in(lab, rows)
+    voices = {r["author"] for r in rows if not r["inbound"]}
+    for r in rows:
+        if r["author"] in voices and r["parent"]: replies[r["parent"]].append(r)
+    present = {act: {k.removeprefix("twcs:") for k in lab.signals(act).filter(pl.col("present"))["post_key"]} for act in ("personal", "canned", "taken_offline")}
+    for c in oracle.called(rows): people[c["author"], c["brand"]].append(c)
+    arms = defaultdict(list)
+    for key, calls in people.items():
+        spoken = sorted(at for at, *_ in acts[key])
+        def watch(arm, since, until):
+            if any(at <= since for at in spoken): return
+            hit = min((at for at in spoken if since < at <= until), default=None)
+            arms[arm].append((((hit or until) - since).total_seconds(), int(hit is not None)))
+        first = min((c["answered"] for c in calls if c["answered"]), default=None)
+        watch("none", min(c["at"] for c in calls), first or end)
+        if first is None: continue
+        told = [r["id"] for c in calls if c["answered"] == first for r in replies[c["id"]] if r["at"] == first and r["author"].lower() == key[1]]
+        reply = min(told, key=lambda i: "twcs:" + i)
+        kind = next((a for a, act in (("redirected", "taken_offline"), ("canned", "canned"), ("personal", "personal")) if reply in present[act]), "other")
+        for arm in ("acknowledged", kind): watch(arm, first, end)
+    return arms
+
+
+# ---- conversion by arm
+
+@pytest.mark.parametrize("where", ["village", "townsfolk"])
+def test_every_arm_is_what_a_walk_over_people_says(where, request):
+    lab, rows = request.getfixturevalue(where)
+    spans = {"1h": 3600, "7d": 7 * DAY, "60d": 60 * DAY}
+    arms, frame = followed(lab, rows), tl.conversion(lab, horizon=list(spans)).frame
+    got = {row["arm"]: row for row in frame.iter_rows(named=True)}
+    assert got.keys() == arms.keys() and len(arms) > 3, (got.keys(), arms.keys())
+    for arm, times in arms.items():
+        assert (got[arm]["n"], got[arm]["events"]) == (len(times), sum(hit for _, hit in times)), arm
+        steps = oracle.kaplan_meier(times)
+        for label, span in spans.items(): oracle.close(got[arm][f"conversion_{label}"], oracle.share_by(steps, span), 1e-9)
+    kinds = [arm for arm in arms if arm in journeys.ARMS[1:5]]
+    assert sum(got[arm]["n"] for arm in kinds) == got["acknowledged"]["n"] and sum(got[arm]["events"] for arm in kinds) == got["acknowledged"]["events"]
+    plain = tl.conversion(lab, horizon=list(spans), arms=False).frame
+    assert plain["arm"].to_list() == ["acknowledged", "none"] and plain.equals(frame.filter(pl.col("arm").is_in(["acknowledged", "none"])))
+
+
+def made(folder, name, *rows):
+    "A lab from (id, author, day, text, parent); brands are names, customers digits"
+    path = folder / f"{name}.csv"
+    oracle.write([{"id": str(i), "author": a, "inbound": a.isdigit(), "at": BEGIN + timedelta(days=d), "parent": str(p or ""), "text": text} for i, a, d, text, p in rows], path)
+    lab = tl.Lab()
+    lab.load(path, scope="both")
+    return lab
+
+
+LOVE = "I would recommend @Acme to anyone"
+
+
+def test_strict_leaves_out_what_was_prompted_paid_or_said_while_being_helped(folder):
+    calls = [(10 * k + 1, str(100 + k), 1, "@Acme it broke", None) for k in range(5)] + [(10 * k + 2, "Acme", 2, "sorry", 10 * k + 1) for k in range(5)]
+    rows = [(9, "Acme", 3, "Tell us your story", None), (3, "100", 4, LOVE, 2), (13, "101", 6, LOVE, 12), (23, "102", 4, LOVE + " #ad", None), (33, "103", 4, LOVE, 9), (99, "Acme", 90, "bye", None)]
+    with made(folder, "strict", *calls, *rows) as lab:
+        row = tl.conversion(lab, horizon="30d", arms=False).frame.filter(pl.col("arm") == "acknowledged").row(0, named=True)
+        assert (row["n"], row["events"]) == (5, 4) and abs(row["conversion_30d"] - 0.8) < 1e-12 and abs(row["strict_30d"] - 0.2) < 1e-12
+        found = {r["kind"]: r["acts"] for r in tl.advocates(lab).frame.iter_rows(named=True)}
+        assert found == {"unprompted": 2, "prompted": 1, "incentivised": 1, "helping": 0, "any": 4}
+
+
+def test_a_reaction_starts_its_own_clock_and_leaving_competes(folder):
+    rows = [(1, "101", 0, "@Acme hi", None), (2, "102", 0, "@Acme hi", None), (3, "103", 0, "@Acme hi", None), (4, "Acme", 20, "hi", 3), (5, "101", 9, LOVE, None), (6, "Acme", 50, "bye", None)]
+    with made(folder, "reaction", *rows) as lab:
+        react = "insert into interaction (kind, actor_key, post_key, occurred_at) values ('like', 'twcs:Acme', 'twcs:{}', timestamp '2024-01-0{} 00:00:00')"
+        for post, day in ((1, 3), (3, 6)): lab.con.execute(react.format(post, day))
+        lab.con.execute("insert into interaction (kind, actor_key, occurred_at) values ('leave', 'twcs:102', timestamp '2024-01-11 00:00:00')")
+        got = {r["arm"]: r for r in tl.conversion(lab, horizon=("6d", "8d"), arms=False).frame.iter_rows(named=True)}
+        assert (got["reaction"]["n"], got["reaction"]["events"]) == (2, 1) and got["reaction"]["conversion_6d"] == 0 and abs(got["reaction"]["conversion_8d"] - 0.5) < 1e-12
+        with lab.pinned("inbound"): rows, _ = journeys.followed(lab, None, "account", False)
+        ends = {(r["person"], r["arm"]): (r["seconds"] / DAY, r["cause"]) for r in rows.iter_rows(named=True)}
+        assert ends["twcs:102", "none"] == (10, 2) and ends["twcs:103", "reaction"] == (15, 0) and ends["twcs:103", "none"] == (5, 0) and ends["twcs:101", "reaction"] == (7, 1)
+        assert lab.sql("select count(*) as n from duckdb_tables() where temporary")["n"][0] == 0
+
+
+def test_people_already_talking_when_sight_began_are_told(folder):
+    with made(folder, "begun", (1, "101", 0, "@Acme and?", 77), (2, "Acme", 1, "hi", 1), (3, "102", 0, "@Acme hi", None), (4, "Acme", 2, "hi", 3), (5, "Acme", 60, "bye", None)) as lab:
+        assert any(n.startswith("1 people were in conversation before the store's sight began") for n in tl.conversion(lab, arms=False).notes)
+
+
+def test_hidden_kinds_of_answer_do_not_follow_from_their_sum(townsfolk):
+    m = tl.conversion(townsfolk[0])
+    small = {r["arm"]: k for r, k in zip(m.frame.iter_rows(named=True), m.people)}
+    k = min(v for arm, v in small.items() if arm in journeys.ARMS[1:5]) + 1
+    kept = suppressed(m, k).frame
+    gone = kept.filter(pl.col("n").is_null())["arm"].to_list()
+    assert len([arm for arm in gone if arm in journeys.ARMS[1:5]]) >= 2 or "acknowledged" in gone, gone
+    assert set(suppressed(m, k).detail["arm"]).isdisjoint(gone)
+
+
+# ---- advocates
+
+@pytest.mark.parametrize("where", ["village", "townsfolk"])
+def test_advocates_are_those_that_a_loop_counts(where, request):
+    lab, rows = request.getfixturevalue(where)
+    acts, voices, by_id = acts_in(lab, rows), {r["author"] for r in rows if not r["inbound"]}, {r["id"]: r for r in rows}
+    said = {s: {k.removeprefix("twcs:") for k in lab.signals(s).filter(pl.col("present"))["post_key"]} for s in ("complaint", "question", "hostile", "asks_human")}
+    unknown = {k.removeprefix("twcs:") for k in lab.signals("question").filter(pl.col("present").is_null())["post_key"]}
+    callers = defaultdict(set)
+    for c in oracle.called(rows):
+        callers[c["brand"]].add(c["author"])
+        for r in rows:
+            if r["parent"] == c["id"] and r["author"] not in voices and r["author"] != c["author"] and r["at"] >= c["at"] and r["id"] not in unknown and not any(r["id"] in s for s in said.values()):
+                acts[r["author"], c["brand"]].append((r["at"], r["id"], "helping"))
+    want, people, first = Counter(), defaultdict(set), Counter()
+    for (author, brand), found in acts.items():
+        found = sorted(set(found), key=lambda a: (a[0], "twcs:" + a[1]))
+        if found: first[found[0][2]] += 1
+        for _, _, kind in found:
+            want[kind] += 1
+            people[kind].add((author, brand))
+            callers[brand].add(author)
+    got = {r["kind"]: r for r in tl.advocates(lab, by="brand").frame.group_by("kind").agg(pl.col("acts", "first_acts", "people", "callers").sum()).iter_rows(named=True)}
+    for kind in ("unprompted", "prompted", "incentivised", "helping"): assert (got[kind]["acts"], got[kind]["people"]) == (want[kind], len(people[kind])), kind
+    assert got["any"]["callers"] == sum(map(len, callers.values())) and want["helping"] > 5 and want["unprompted"] > 5
+    assert got["any"]["first_acts"] == sum(first.values())
+
+
+def test_precision_comes_from_the_store_when_it_was_labelled(folder):
+    rows = [(k, str(100 + k), k, LOVE, None) for k in range(1, 9)] + [(50, "Acme", 60, "hi all", None), (51, "Acme", 9, "hi", 1)]
+    with made(folder, "labelled", *rows) as lab:
+        assert tl.advocates(lab).notes[-1].startswith("of what the rule finds 0% to 100%")
+        lab.label("advocacy", labels={f"twcs:{k}": k < 6 for k in range(1, 8)})
+        m = tl.advocates(lab)
+        row = m.frame.filter(pl.col("kind") == "unprompted").row(0, named=True)
+        assert row["acts"] == 6 and 0 < row["acts_low"] < row["acts_high"] <= 6 and "7 labels of this store" in m.notes[-1]
+        assert abs(row["people_low"] - row["acts_low"]) < 1e-9
+
+
+# ---- effect
+
+def crowd(folder, name, n=400, hr=3.0, seed=3):
+    "A file in which half of the callers are answered by a coin within a day, and an answer multiplies the hazard of recommending by `hr`"
+    import numpy as np
+    rng, rows = np.random.default_rng(seed), []
+    for k in range(n):
+        at, answered = rng.uniform(0, 60), rng.random() < 0.5
+        reply = at + rng.uniform(0, 1) if answered else np.inf
+        need, base = rng.exponential(), 0.004
+        event = at + need / base if need < base * (reply - at) else reply + (need - base * (reply - at)) / (base * hr)
+        rows.append((10 * k + 1, str(1000 + k), at, "@Acme it broke", None))
+        if answered: rows.append((10 * k + 2, "Acme", reply, "sorry", 10 * k + 1))
+        if event < 200: rows.append((10 * k + 3, str(1000 + k), event, LOVE, None))
+        if rng.random() < 0.6: rows.append((10 * k + 4, str(1000 + k), at + rng.exponential(60), "what a day", None))
+    return made(folder, name, *rows, (99999, "Acme", 200, "bye", None))
+
+
+@pytest.fixture(scope="module")
+def coin(folder):
+    with crowd(folder, "coin") as lab: yield lab, tl.effect(lab, horizon=("30d", "90d"))
+
+
+def row_of(m, method, estimand="hazard_ratio", **more):
+    return m.frame.filter((pl.col("method") == method) & (pl.col("estimand") == estimand)).row(0, named=True)
+
+
+def test_an_answer_by_a_coin_has_the_effect_that_was_put_in(coin):
+    lab, m = coin
+    assert m.frame["method"][0] == "trials" and {"risk_difference", "risk_ratio", "hazard_ratio"} == set(m.frame["estimand"])
+    for method in ("trials", "time_varying"): assert row_of(m, method)["low"] < 3 < row_of(m, method)["high"], method
+    placebo = row_of(m, "placebo_exposure")
+    assert placebo["low"] < 1 < placebo["high"] and placebo["exposed"] > 50
+    assert {"max_smd", "effective_n", "e_value", "negative_control"} <= set(m.frame.columns) and row_of(m, "trials")["negative_low"] < 1 < row_of(m, "trials")["negative_high"]
+    assert m.notes[0].startswith("Verdict: ") and m.detail.columns[0] == "covariate" and m.detail.height
+    assert m.to_dict()["params"]["exposure"] == "acknowledged" and len(m.figure().data[0].x) == m.frame.filter(pl.col("estimand") == "hazard_ratio").drop_nulls(["low", "high"]).height
+    assert lab.sql("select count(*) as n from duckdb_tables() where temporary")["n"][0] == 0
+
+
+def test_the_table_of_people_is_what_a_loop_finds(coin):
+    lab, _ = coin
+    rows = lab.sql("select post_key, author_key, reply_to_key, reply_to_account, created_at, text from post order by created_at").rows(named=True)
+    want = {}
+    for r in rows:
+        who, text = r["author_key"], r["text"]
+        if text == "@Acme it broke": want[who] = {"entry": r["created_at"], "exposed_at": None, "event_at": None, "negative_at": None}
+        elif text == "sorry": want[r["reply_to_account"]]["exposed_at"] = r["created_at"]
+        elif text == LOVE: want[who]["event_at"] = r["created_at"]
+        elif text == "what a day": want[who]["negative_at"] = r["created_at"]
+    with lab.pinned("inbound"): table, acts = effects.people(lab, "acknowledged", "advocacy", None, "account")
+    assert table.height == len(want) == 400
+    for r in table.iter_rows(named=True): assert {k: r[k] for k in want[r["person"]]} == want[r["person"]]
+    assert acts.height == sum(r["author_key"] != "twcs:Acme" for r in rows) and table["call"].unique().to_list() == ["complaint"]
+
+
+def test_posting_more_is_a_ratio_of_rates(townsfolk):
+    lab = townsfolk[0]
+    m = tl.effect(lab, outcome="posts", horizon="30d")
+    assert m.frame["method"][0] == "frailty" and m.frame["estimand"][0] == "rate_ratio" and row_of(m, "frailty", "rate_ratio")["low"] < row_of(m, "frailty", "rate_ratio")["estimate"]
+    with lab.pinned("inbound"): table, acts = effects.people(lab, "acknowledged", "posts", None, "account")
+    table = table.with_columns(cluster=pl.col("person"))
+    rows = effects.pieces(table, acts)
+    for one in table.head(40).iter_rows(named=True):
+        mine, cut = [t for i, t in acts.rows() if i == one["id"]], min(one["exposed_at"] or one["end"], one["end"])
+        got = {r["exposed"]: r["count"] for r in rows.filter(pl.col("id") == one["id"]).iter_rows(named=True)}
+        assert got.get(0, 0) == sum(one["entry"] < t <= cut for t in mine) and got.get(1, 0) == sum(cut < t <= one["end"] for t in mine)
+    exposed = rows.filter(pl.col("id").is_in(table.filter(pl.col("exposed_at").is_not_null())["id"].implode()))
+    before, after = ([sum(x) for x in zip(*exposed.filter(pl.col("exposed") == e).select("count", "days").rows())] for e in (0, 1))
+    assert abs(row_of(m, "naive_before_after", "rate_ratio")["estimate"] - after[0] / after[1] / (before[0] / before[1])) < 1e-9
+
+
+def test_silence_is_thirty_days_without_a_post(folder):
+    with made(folder, "silence", (1, "101", 0, "@Acme hi", None), (2, "101", 20, "hm", None), (3, "101", 70, "hm", None), (4, "102", 0, "@Acme hi", None), (5, "102", 25, "x", None), (6, "Acme", 40, "bye", None), (7, "Acme", 80, "bye", None)) as lab:
+        with lab.pinned("inbound"): table, _ = effects.people(lab, "acknowledged", "silence", None, "account")
+        assert [(r["event_at"] - r["entry"]).days for r in table.iter_rows(named=True)] == [50, 55]
+
+
+@pytest.mark.parametrize("exposure, outcome", [(e, o) for e in effects.EXPOSURES for o in effects.OUTCOMES])
+def test_every_pair_is_answered_or_refused_in_words(exposure, outcome, townsfolk):
+    try: m = tl.effect(townsfolk[0], exposure=exposure, outcome=outcome, horizon="30d")
+    except NotIdentifiable as no: assert re.search(r"\d", str(no)) and len(str(no)) > 40
+    else: assert m.frame.height and m.notes[0].startswith("Verdict: ") and m.frame["n"].min() > 0
+
+
+def test_bad_questions_are_named(coin, folder):
+    lab = coin[0]
+    for wrong in ({"exposure": "luck"}, {"outcome": "money"}, {"horizon": "90"}, {"every": "never"}, {"brand": "Nobody"}, {"per": "head"}):
+        with pytest.raises(InvalidParameter, match=next(iter(wrong))): tl.effect(lab, **wrong)
+    with pytest.raises(NotIdentifiable): tl.effect(tl.Lab())
+    with pytest.raises(NotIdentifiable, match="beyond|watched|horizon"): tl.effect(lab, horizon="5000d")
+    alone = made(folder, "alone", (1, "101", 0, "@Acme hi", None), (2, "Acme", 1, "hi", 1), (3, "Acme", 60, "bye", None))
+    with alone, pytest.raises(NotIdentifiable, match="1 of 1"): tl.effect(alone)
+    unanswered = made(folder, "unanswered", *((k, str(100 + k), k, "@Acme hi", None) for k in range(1, 9)), (50, "Acme", 60, "bye", None))
+    with unanswered, pytest.raises(NotIdentifiable): tl.effect(unanswered)
+
+
+def test_the_placebo_moves_waits_between_neighbours():
+    at = lambda d: BEGIN.replace(tzinfo=None) + timedelta(days=d)
+    table = pl.DataFrame({"id": [1, 2, 3, 4], "brand": ["a", "a", "b", "a"], "entry": [at(0), at(5), at(1), at(9)], "end": [at(30)] * 4, "exposed_at": [at(2), at(6), at(3), None]})
+    assert effects.placebo(table).sort("id")["exposed_at"].to_list() == [at(1), None, None, None]
+
+
+def test_false_finds_draw_a_ratio_towards_one():
+    curves = pl.DataFrame({"horizon": [90.0], "unexposed": [0.10], "exposed": [0.20]})
+    assert "1.00" not in effects.with_false_finds(pl.DataFrame(), curves, 0.6, 0.9)[0]
+    assert effects.with_false_finds(pl.DataFrame(), curves, 0.5, 1.0)[0].endswith("would be 2.00 to 3.00")
+    assert "not known well enough" in effects.with_false_finds(pl.DataFrame(), curves, 0.0, 1.0)[0]

@@ -1,0 +1,452 @@
+"""Census, returns, null models, temporal loops and chains against plain loops, NetworkX and published figures."""
+import csv
+import itertools
+import json
+import math
+from collections import Counter, defaultdict
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import assume, given, settings, strategies as st
+
+import trustlab as tl
+from trustlab import acts, census, nulls, returns, temporal_loops as tloops
+from trustlab.acts import from_acts
+from trustlab.core import InvalidParameter, NotIdentifiable
+from trustlab.reciprocity import chance, reciprocity
+
+nx = pytest.importorskip("networkx", reason="networkx is not installed")
+
+
+def arcs_of(people, size): return st.lists(st.tuples(st.integers(0, people - 1), st.integers(0, people - 1)).filter(lambda e: e[0] != e[1]), min_size=1, max_size=size)
+
+
+def timed_acts(people, size, times): return st.lists(st.tuples(st.integers(0, people - 1), st.integers(0, people - 1), st.integers(0, times)).filter(lambda a: a[0] != a[1]), min_size=1, max_size=size)
+
+
+def columns(rows): return tuple(np.array(c) for c in zip(*rows))
+
+
+def lab_of(rows, kinds=None):
+    givers, receivers, times = zip(*rows)
+    frame = pl.DataFrame({"from": [f"p{g}" for g in givers], "to": [f"p{r}" for r in receivers], "occurred_at": list(times)}, schema_overrides={"occurred_at": pl.Int64})
+    return from_acts(frame if kinds is None else frame.with_columns(kind=pl.Series(kinds)))
+
+
+# ---- census
+
+@settings(max_examples=150)
+@given(arcs_of(9, 60), st.integers(0, 3))
+def test_the_census_is_that_of_networkx(edges, alone):
+    u, v = columns(edges)
+    graph = nx.DiGraph(edges)
+    n = graph.number_of_nodes() + alone
+    graph.add_nodes_from(range(100, 100 + alone))
+    assert census.triad_census(u, v, n) == nx.triadic_census(graph)
+    mutual = sum(graph.has_edge(b, a) for a, b in graph.edges) // 2
+    assert census.dyad_census(u, v, n) == {"mutual": mutual, "asymmetric": graph.number_of_edges() - 2 * mutual, "null": math.comb(n, 2) - graph.number_of_edges() + mutual}
+    local = census.local_reciprocity(u, v, 9)
+    for p in range(9): assert np.isnan(local[p]) if p not in graph else local[p] == pytest.approx(nx.reciprocity(graph, p))
+
+
+def test_a_triangle_search_in_small_pieces_finds_the_same(monkeypatch):
+    rng = np.random.default_rng(1)
+    u, v = np.where(rng.random(600) < 0.3, 3, rng.integers(0, 40, 600)), rng.integers(0, 40, 600)
+    u, v = u[u != v], v[u != v]
+    whole = census.triad_census(u, v)
+    spread = census.spread
+    monkeypatch.setattr(census, "spread", lambda begin, size: spread(begin, size, 7))
+    assert census.triad_census(u, v) == whole == nx.triadic_census(nx.DiGraph(zip(u.tolist(), v.tolist())))
+
+
+def test_a_hub_costs_no_more_than_its_ties():
+    "A star of 200,000 has 2e10 open threes, which no list could hold"
+    n = 200_000
+    count = census.triad_census(np.zeros(n, np.int64), np.arange(1, n + 1))
+    assert count["021D"] == n * (n - 1) // 2 and count["003"] == math.comb(n + 1, 3) - count["021D"] and sum(count.values()) == math.comb(n + 1, 3)
+
+
+# ---- returns
+
+@settings(max_examples=200)
+@given(timed_acts(4, 50, 12))
+def test_returns_coverage_and_ends_by_loops(rows):
+    u, v, t = columns(rows)
+    back = returns.first_return(u, v, t)
+    for i, (a, b, x) in enumerate(rows):
+        later = [t[j] for j in range(len(rows)) if u[j] == b and v[j] == a and t[j] > x]
+        assert (back[i] >= 0) == bool(later)
+        if later: assert u[back[i]] == b and v[back[i]] == a and t[back[i]] == min(later)
+    started, ended, pairs = returns.ends_of_pairs(u, v, t)
+    sides = defaultdict(lambda: defaultdict(list))
+    for a, b, x in rows: sides[frozenset((a, b))][a].append(x)
+    both = [s for s in sides.values() if len(s) == 2]
+    assert pairs == len(both)
+    for found, edge in ((started, min), (ended, max)):
+        clear = Counter(next(p for p in s if edge(s[p]) == edge(itertools.chain(*s.values()))) for s in both if len({edge(x) for x in s.values()}) == 2)
+        assert Counter(u[found[found >= 0]].tolist()) == clear and (found < 0).sum() == len(both) - clear.total()
+    for span in (13.0, None):
+        part = returns.coverage(u, v, t, 3, span)
+        for i, (a, b, x) in enumerate(rows):
+            reply, own = [t[j] for j in range(len(rows)) if (u[j], v[j]) == (b, a)], [t[j] for j in range(len(rows)) if (u[j], v[j]) == (a, b)]
+            size = span or max(reply + own) - min(reply + own)
+            fine = (np.arange(5000) + 0.5) / 5000 * size
+            hit = [((np.array(reply)[:, None] - fine) % size <= 3).any(axis=0).mean()] if reply and size else [1.0 if reply else 0.0]
+            assert part[i] == pytest.approx(hit[0], abs=2e-3)
+
+
+def test_a_busy_pair_is_no_slower_than_many_pairs():
+    "A hundred thousand acts of one pair: twice the work of a search that looks at each act once, not its square"
+    n = 100_000
+    u = np.random.default_rng(0).integers(0, 2, n)
+    back = returns.first_return(u, 1 - u, np.arange(n))
+    assert (u[back[back >= 0]] != u[back >= 0]).all() and (np.diff(np.flatnonzero(back < 0)) == 1).all()
+    assert tloops.loops_found(tloops.web(u, 1 - u, np.arange(n), n), 2)[0] == (u == 0).sum() * (u == 1).sum()
+
+
+def test_return_times_by_loops():
+    rng = np.random.default_rng(2)
+    rows = [(int(a), int(b), int(x)) for a, b, x in zip(rng.integers(0, 6, 400), rng.integers(0, 6, 400), rng.integers(0, 3000, 400)) if a != b]
+    kind = ["reply" if (a + b) % 2 else "mention" for a, b, _ in rows]
+    with lab_of(rows, kind) as lab: measure = returns.return_times(lab, by="kind", window="60s")
+    end = max(x for _, _, x in rows)
+    for row in measure.frame.iter_rows(named=True):
+        mine = [r for r, k in zip(rows, kind) if k == row["kind"]]
+        after = [min((x for a, b, x in rows if (a, b) == (r[1], r[0]) and x > r[2]), default=math.inf) - r[2] for r in mine]
+        assert row["given"] == len(mine) and row["returned"] == sum(w <= 60 for w in after)
+        assert row["returning_acts"] == len({(r[1], r[0], r[2] + w) for r, w in zip(mine, after) if w <= 60})
+        whole, missed, open_ = [r for r in mine if end - r[2] >= 60], 0, 0
+        for r in whole:
+            reply = sorted(x for a, b, x in rows if (a, b) == (r[1], r[0]))
+            span = end - min(x for _, _, x in rows)
+            gaps = [b - a for a, b in zip(reply, reply[1:])] + [span - reply[-1] + reply[0]] if reply else []
+            missed += not any(0 < x - r[2] <= 60 for x in reply)
+            open_ += 1 - sum(min(g, 60) for g in gaps) / span
+        assert row["attributable"] == pytest.approx(1 - missed / open_) and row["by_chance"] == pytest.approx(1 - open_ / len(whole)) and row["attributable_low"] < row["attributable"] < row["attributable_high"]
+    assert measure.detail.group_by("kind").len().height == 2 and measure.frame["started"].sum() + measure.frame["ended"].sum() > 0
+
+
+# ---- loops and chains
+
+def brute_loops(rows, window, length):
+    "All loops, act by act"
+    found = []
+    def go(chain):
+        first, last = rows[chain[0]], rows[chain[-1]]
+        if len(chain) == length:
+            if last[1] == first[0]: found.append(tuple(chain))
+            return
+        visited = {rows[i][0] for i in chain}
+        if last[1] in visited: return
+        for j, (a, _, t) in enumerate(rows):
+            if a == last[1] and last[2] < t <= first[2] + window: go([*chain, j])
+    for i in range(len(rows)): go([i])
+    return found
+
+
+@settings(max_examples=150)
+@given(timed_acts(6, 45, 25), st.integers(1, 20), st.sampled_from([1_000_000, 3]))
+def test_loops_are_those_of_a_plain_search(rows, window, chunk):
+    u, v, t = columns(rows)
+    before, tloops.CHUNK = tloops.CHUNK, chunk
+    try:
+        for length in (2, 3, 4, 5):
+            found = brute_loops(rows, window, length)
+            count, people, listed = tloops.loops_found(tloops.web(u, v, t, window), length, most=10_000)
+            assert count == len(found) and people.tolist() == sorted({rows[i][0] for loop in found for i in loop})
+            assert sorted(map(tuple, listed.tolist())) == sorted(found)
+            first = tloops.loops_found(tloops.web(u, v, t, window), length, most=3)[2]
+            assert sorted(t[r[0]] for r in first.tolist()) == sorted(t[r[0]] for r in found)[:3]
+    finally: tloops.CHUNK = before
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_loops_of_a_dense_network(seed):
+    "Ninety acts among a few people, so that most paths cross themselves, meet the hub again, or come home too late"
+    rng = np.random.default_rng(seed)
+    rows = [(int(a), int(b), int(t)) for a, b, t in zip(rng.integers(0, 5 + seed % 3, 90), rng.integers(0, 5 + seed % 3, 90), rng.integers(0, 40, 90)) if a != b]
+    u, v, t = columns(rows)
+    for length in (2, 3, 4, 5):
+        found = brute_loops(rows, 22, length)
+        count, people, listed = tloops.loops_found(tloops.web(u, v, t, 22), length, most=100_000)
+        assert count == len(found) > 0 and sorted(map(tuple, listed.tolist())) == sorted(found)
+
+
+def brute_chains(rows, window, length):
+    "How many acts begin a chain of `length`, and who is in one"
+    order = sorted(range(len(rows)), key=lambda i: rows[i][2])
+    count, inside = 0, set()
+    for start in order:
+        chain, people = [start], [rows[start][0], rows[start][1]]
+        while len(chain) < length:
+            t = rows[chain[-1]][2]
+            later = [i for i in order if rows[i][0] == people[-1] and t < rows[i][2] <= t + window and rows[i][1] not in people]
+            if not later: break
+            chain.append(later[0])
+            people.append(rows[later[0]][1])
+        if len(chain) == length: count, inside = count + 1, inside | set(people)
+    return count, inside
+
+
+@settings(max_examples=100)
+@given(timed_acts(6, 45, 25), st.integers(1, 20))
+def test_chains_are_those_of_a_plain_search(rows, window):
+    u, v, t = columns(sorted(rows, key=lambda r: r[2]))
+    ordered = list(zip(u.tolist(), v.tolist(), t.tolist()))
+    woven = tloops.web(u, v, t, window, every=True)
+    for length, path in enumerate(tloops.chains(woven, 5), 1):
+        count, inside = brute_chains(ordered, window, length)
+        assert path.shape == (length, count)
+        assert set(woven.code[np.append(woven.giver[path[0]], woven.receiver[path])].tolist()) == inside
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.one_of(st.none(), st.integers(0, 30))), min_size=1, max_size=40))
+def test_the_measure_of_loops_leaves_out_and_counts(rows):
+    real = [r for r in rows if r[0] != r[1] and r[2] is not None]
+    assume(any(r[2] is not None for r in rows))
+    with lab_of(rows) as lab:
+        if not real:
+            with pytest.raises(NotIdentifiable): tloops.loops(lab)
+            return
+        measure, forward = tloops.loops(lab, max_length=4, window="9s", most=1000), tloops.pay_forward(lab, max_length=4, window="9s")
+    for row in measure.frame.iter_rows(named=True):
+        found = brute_loops(real, 9, row["length"])
+        assert row["count"] == len(found) and row["people"] == len({real[i][0] for loop in found for i in loop})
+        shown = measure.detail.filter(pl.col("length") == row["length"])
+        said = [tuple((f"p{real[i][0]}", f"p{real[i][1]}", real[i][2]) for i in loop) for loop in found]
+        assert Counter(said) == Counter(tuple((a, b, int(x.timestamp() if x.tzinfo else x.replace(tzinfo=__import__("datetime").timezone.utc).timestamp())) for a, b, x in part.select("from", "to", "occurred_at").rows()) for part in shown.partition_by("loop", maintain_order=True))
+    assert forward.frame["share"].to_list() == pytest.approx([brute_chains(real, 9, k)[0] / len(real) for k in (2, 3, 4)])
+    own, undated = sum(a == b for a, b, _ in rows), sum(t is None for _, _, t in rows)
+    assert [n for n in measure.notes if n.startswith("left out")] == [f"left out: {n:,} {what}" for n, what in ((own, "acts towards oneself"), (undated, "acts without a date")) if n]
+
+
+def test_a_hub_in_every_other_act_is_never_passed_through():
+    "Forty thousand acts to and from one account: the simple way would look at hundreds of millions of pairs of acts"
+    rng = np.random.default_rng(3)
+    n, hub = 40_000, 5000
+    u, v, t = rng.integers(0, 5000, n), rng.integers(0, 5000, n), np.sort(rng.integers(0, 10_000_000, n))
+    way = rng.random(n)
+    u, v = np.where(way < 0.3, hub, u), np.where(way > 0.7, hub, v)
+    keep = u != v
+    u, v, t = u[keep], v[keep], t[keep]
+    steps, spread = [], tloops.spread
+    tloops.spread = lambda begin, size, most: (steps.append(part := (i, j)) or part for i, j in spread(begin, size, most))
+    try: found = [tloops.loops_found(tloops.web(u, v, t, 300_000), k)[0] for k in (2, 3)]
+    finally: tloops.spread = spread
+    assert sum(i.size for i, _ in steps) < 40 * n
+    joined = pl.DataFrame({"u": u, "v": v, "t": t})
+    two = joined.join(joined, left_on="v", right_on="u", suffix="2").filter((pl.col("v2") == pl.col("u")) & (pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + 300_000)).height
+    plain = joined.filter((pl.col("u") != hub) & (pl.col("v") != hub))
+    assert found[0] == two
+    low = [joined.filter(pl.col("u") == hub), plain, joined.filter(pl.col("v") == hub)]
+    three = low[0].join(low[1], left_on="v", right_on="u", suffix="2").join(low[2], left_on="v2", right_on="u", suffix="3")
+    turns = sum(three.filter((pl.col(b) > pl.col(a)) & (pl.col(c) > pl.col(b)) & (pl.col(c) <= pl.col(a) + 300_000)).height for a, b, c in (("t", "t2", "t3"), ("t2", "t3", "t"), ("t3", "t", "t2")))
+    rest = sum(1 for _ in brute_loops_fast(plain, 300_000))
+    assert found[1] == turns + rest
+
+
+def brute_loops_fast(frame, window):
+    "Loops of three among acts, by dictionary"
+    by = defaultdict(list)
+    for a, b, t in frame.rows(): by[a].append((b, t))
+    for a, b, t in frame.rows():
+        for c, x in by[b]:
+            if c != a and t < x <= t + window:
+                for d, y in by[c]:
+                    if d == a and x < y <= t + window: yield a, b, c
+
+
+# ---- null models
+
+@settings(max_examples=60)
+@given(arcs_of(9, 40), st.integers(0, 5))
+def test_null_models_keep_what_they_say(edges, seed):
+    u, v = columns(edges)
+    at, role = np.arange(u.size) // 2, (u % 2) * 2 + v % 2
+    arcs = {(a, b) for a, b in edges}
+    for null in nulls.NULLS:
+        draws = nulls.act_draws(u, v, at, role, null, seed)
+        for _ in range(3):
+            g, r, t = next(draws)
+            drawn = set(zip(g.tolist(), r.tolist()))
+            assert (g != r).all() and len(drawn) == len(arcs) and sorted(t.tolist()) == at.tolist()
+            for end in (0, 1): assert Counter(e[end] for e in drawn) == Counter(e[end] for e in arcs)
+            if null == "role": assert Counter((a % 2, b % 2) for a, b in drawn) == Counter((a % 2, b % 2) for a, b in arcs)
+            if null == "time": assert Counter(zip(g.tolist(), r.tolist())) == Counter(edges)
+
+
+def test_every_network_with_these_degrees_is_as_likely():
+    "All simple networks of five people with given numbers, listed by brute force; draws are uniform over them (chi-square)"
+    u, v = np.array([0, 0, 1, 2, 3, 4]), np.array([1, 2, 2, 3, 4, 0])
+    pool, every = Counter(v.tolist()), set()
+    for order in set(itertools.permutations(v.tolist())):
+        drawn = frozenset(zip(u.tolist(), order))
+        if len(drawn) == u.size and all(a != b for a, b in drawn): every.add(drawn)
+    assert all(Counter(b for _, b in d) == pool for d in every) and len(every) > 20
+    draws = nulls.rewired(u, v, np.zeros(6, int), np.random.default_rng(4), rounds=12)
+    n = 100 * len(every)
+    seen = Counter(frozenset(zip(u.tolist(), next(draws).tolist())) for _ in range(n))
+    assert set(seen) == every
+    square = sum((seen[d] - 100) ** 2 / 100 for d in every)
+    assert square < len(every) - 1 + 4 * math.sqrt(2 * (len(every) - 1))
+
+
+def test_times_are_shuffled_evenly():
+    draws = nulls.shuffled(np.array([1, 2, 3, 10, 20]), np.array([0, 0, 0, 1, 1]), np.random.default_rng(5))
+    seen = Counter(tuple(next(draws).tolist()) for _ in range(12_000))
+    assert len(seen) == 12 and max(abs(n - 1000) for n in seen.values()) < 150 and all(s[3:] in ((10, 20), (20, 10)) for s in seen)
+
+
+def test_the_permutation_p_is_exact():
+    "Where the observation is one draw among others, p is at most α in at most a share α of cases, for every α that the draws can tell"
+    rng = np.random.default_rng(6)
+    drawn = rng.poisson(3, (20, 2000)).astype(float)
+    p = nulls.against(drawn[0], drawn[1:])["p"]
+    for alpha in (0.05, 0.1, 0.5): assert (p <= alpha + 1e-12).mean() <= alpha + 3 * math.sqrt(alpha / 2000)
+    assert p.min() >= 1 / 20
+
+
+def test_the_null_of_a_group_stays_in_its_group():
+    "Two groups that share no person: each gets the numbers that it gets alone"
+    rng = np.random.default_rng(7)
+    rows = pl.DataFrame({"giver": rng.integers(0, 12, 150), "receiver": rng.integers(0, 12, 150), "at": rng.integers(0, 10**9, 150)}).filter(pl.col("giver") != pl.col("receiver"))
+    rows = rows.with_columns(brand=pl.lit("a"))
+    both = pl.concat([rows, rows.with_columns(pl.lit("b").alias("brand"), pl.col("receiver") * 0 + (pl.col("giver") + 1) % 12)])
+    code = (both["brand"] == "b").cast(pl.Int64).to_numpy()
+    together, alone = chance(both, ("brand",), code, 2, "configuration", 0, 400, 1), chance(rows, (), np.zeros(rows.height, int), 1, "configuration", 0, 400, 2)
+    error = 5 * alone["null_sd"][0] / 20
+    assert together["null_mean"][0] == pytest.approx(alone["null_mean"][0], abs=error) and together["null_sd"][0] == pytest.approx(alone["null_sd"][0], rel=0.25)
+    assert together["null_mean"][1] < together["null_mean"][0]
+
+
+# ---- bad input
+
+WRONG = [(f, wrong) for f in ("loops", "pay_forward", "return_times", "reciprocity") for wrong in ({"window": "-7d"}, {"window": 0}, {"window": "soon"}, {"per": "family"})]
+WRONG += [("loops", w) for w in ({"max_length": 6}, {"max_length": 1}, {"max_length": 2.5}, {"null": "luck"}, {"null": "time", "draws": 1}, {"null": "time", "seed": -1}, {"most": -1})]
+WRONG += [("reciprocity", {"null": "luck"}), ("reciprocity", {"by": "colour"}), ("return_times", {"by": "colour"}), ("return_times", {"span": "year"}), ("pay_forward", {"max_length": 11})]
+CALLS = {"loops": tloops.loops, "pay_forward": tloops.pay_forward, "return_times": returns.return_times, "reciprocity": reciprocity}
+
+
+@pytest.mark.parametrize("name, wrong", WRONG)
+def test_wrong_arguments_are_named(name, wrong):
+    with lab_of([(0, 1, 0), (1, 0, 5)]) as lab, pytest.raises(InvalidParameter, match=next(iter(k for k in wrong if k != "null" or len(wrong) == 1))) as error: CALLS[name](lab, **wrong)
+    assert "got" in str(error.value)
+
+
+def test_nothing_to_count_is_said():
+    for ask in (*CALLS.values(), census.triads):
+        with tl.Lab() as lab, pytest.raises(NotIdentifiable, match="Nothing is loaded"): ask(lab)
+        with lab_of([(0, 0, 5), (1, 1, 6)]) as lab, pytest.raises(NotIdentifiable, match="no act between two accounts"): ask(lab)
+
+
+def test_duplicates_in_a_table_are_acts_of_their_own_and_in_a_store_count_once():
+    rows = [(0, 1, 0), (0, 1, 0), (1, 0, 5)]
+    with lab_of(rows) as lab:
+        assert tloops.loops(lab, 2, "7d").frame["count"].to_list() == [2]
+        lab.con.execute("insert into interaction select * from interaction")
+        assert tloops.loops(lab, 2, "7d").frame["count"].to_list() == [2] and reciprocity(lab).frame["given"].to_list() == [3]
+
+
+def test_a_store_with_one_role_has_one_pair_of_roles():
+    with lab_of([(0, 1, 0), (1, 0, 5), (1, 2, 7), (2, 1, 7)]) as lab:
+        lab.roles(pl.DataFrame({"account": ["p0", "p1", "p2"], "role": ["customer"] * 3, "brand": [None] * 3}, schema_overrides={"brand": pl.String}))
+        for null in (None, "role", "configuration"):
+            frame = reciprocity(lab, by="role_pair", null=null, draws=5).frame
+            assert frame["role_pair"].to_list() == ["customer→customer"] and frame["edge_reciprocity"].to_list() == [1]
+        assert returns.return_times(lab).frame["returned"].to_list() == [1]
+
+
+def test_months_are_groups_too():
+    day = 86400
+    with lab_of([(0, 1, 0), (1, 0, 40 * day), (0, 1, 41 * day), (1, 0, 41 * day + 5)]) as lab: frame = reciprocity(lab, by="month").frame
+    assert [str(m) for m in frame["month"]] == ["1970-01-01", "1970-02-01"] and frame["edges"].to_list() == [1, 2] and frame["returned"].to_list() == [0, 2]
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    rng = np.random.default_rng(8)
+    rows = [(int(a), int(b), int(t)) for a, b, t in zip(rng.integers(0, 9, 120), rng.integers(0, 9, 120), rng.integers(0, 900, 120)) if a != b]
+    with lab_of(rows) as lab, lab_of(rows[::-1]) as mirrored:
+        for null in nulls.NULLS:
+            one, two = (tloops.loops(x, 3, "60s", null=null, draws=5, seed=3).frame for x in (lab, mirrored))
+            assert one.equals(two) and reciprocity(lab, null=null, draws=5, seed=3).frame.equals(reciprocity(mirrored, null=null, draws=5, seed=3).frame)
+            if null != "time": assert not one.equals(tloops.loops(lab, 3, "60s", null=null, draws=5, seed=4).frame)
+
+
+# ---- real networks
+
+@pytest.fixture(scope="module")
+def messages(shared):
+    frame = pl.read_csv(shared / "collegemsg/CollegeMsg.txt", separator=" ", new_columns=["u", "v", "t"])
+    return tuple(frame[c].to_numpy() for c in "uvt")
+
+
+def test_census_of_college_messages(messages):
+    u, v, t = messages
+    assert census.dyad_census(u, v) == {"mutual": 6458, "asymmetric": 7380, "null": math.comb(1899, 2) - 13838}
+    triads = census.triad_census(u, v)
+    assert triads["030C"] + triads["120C"] + triads["210"] + 2 * triads["300"] == 10_932
+    assert sum(triads[k] for k in ("030T", "030C", "120D", "120U", "120C", "210", "300")) == 14_319
+
+
+def test_census_of_the_managers(shared):
+    rows = [r for r in csv.DictReader((shared / "ref/krackhardt/krackhardt_friendship.csv").open()) if r["friendship_tie"] == "1"]
+    u, v = (np.array([int(r[c]) for r in rows]) for c in ("ego", "alter"))
+    known = json.loads((shared / "ref/expected_open.json").read_text())["krackhardt_friendship_triads"]
+    assert list(census.triad_census(u, v).values()) == known
+    with from_acts(pl.DataFrame({"from": u, "to": v, "occurred_at": np.zeros(u.size, int)})) as lab: row = reciprocity(lab, null="configuration", draws=999).frame.row(0, named=True)
+    assert row["null_mean"] == pytest.approx(0.278, abs=0.006) and row["null_sd"] == pytest.approx(0.039, abs=0.004) and row["z"] == pytest.approx(4.5, abs=0.6) and row["p"] == 0.001
+    assert row["rho_null"] == pytest.approx((row["edge_reciprocity"] - row["null_mean"]) / (1 - row["null_mean"]))
+
+
+def test_loops_of_three_are_the_cyclic_motif(shared, messages):
+    cells = {r["pattern"]: int(r["brute_strict_increasing"]) for r in csv.DictReader((shared / "snap-temporalmotifs/collegemsg_motifs.csv").open())}
+    assert tloops.loops_found(tloops.web(*messages, 300), 3)[0] == cells["ab bc ca"] == 45
+    two = tloops.loops_found(tloops.web(*messages, 300), 2)[0]
+    frame = pl.DataFrame(dict(zip("uvt", messages)))
+    assert two == frame.join(frame, left_on=["u", "v"], right_on=["v", "u"], suffix="2").filter((pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + 300)).height
+
+
+def test_loops_of_college_messages_by_joins(messages):
+    "Loops of 3 and 4 in an hour, by self-joins in the engine"
+    frame = pl.DataFrame(dict(zip("uvt", messages)))
+    hop = lambda left, k: left.join(frame.rename({"u": "via", "v": f"v{k}", "t": f"t{k}"}), left_on=f"v{k - 1}", right_on="via").filter((pl.col(f"t{k}") > pl.col(f"t{k - 1}")) & (pl.col(f"t{k}") <= pl.col("t1") + 3600))
+    one = frame.rename({"v": "v1", "t": "t1"})
+    two = hop(one, 2).filter(pl.col("v2") != pl.col("u"))
+    three = hop(two, 3)
+    four = hop(three.filter((pl.col("v3") != pl.col("u")) & (pl.col("v3") != pl.col("v1"))), 4)
+    woven = tloops.web(*messages, 3600)
+    assert tloops.loops_found(woven, 3)[0] == three.filter(pl.col("v3") == pl.col("u")).height and tloops.loops_found(woven, 4)[0] == four.filter(pl.col("v4") == pl.col("u")).height > 0
+
+
+def test_returns_of_college_messages(messages):
+    u, v, t = messages
+    back = returns.first_return(u, v, t)
+    wait = np.where(back >= 0, t[back] - t, np.inf)
+    assert [round(float((wait <= w).mean()), 5) for w in (1e12, 3600, 86400)] == [0.63901, 0.30681, 0.49281] and np.median(wait[back >= 0]) == 4778
+    pairs = pl.DataFrame({"low": np.minimum(u, v), "high": np.maximum(u, v), "u": u, "t": t, "wait": wait})
+    first = pairs.filter(pl.col("t") == pl.col("t").min().over("low", "high")).group_by("low", "high").agg(pl.col("wait").min(), tied=pl.col("u").n_unique() > 1)
+    assert first.height == 13_838 and first["tied"].sum() == 2
+    loose = first.select(pl.when("tied").then(0.0).otherwise(pl.col("wait")).alias("wait"))["wait"].to_numpy()
+    assert [round(float((loose <= w).mean()), 5) for w in (1e12, 3600, 86400)] == [0.46669, 0.17430, 0.34022], "the published figures take an act back in the same second for a return"
+    assert abs(np.median(loose[np.isfinite(loose)]) - 14_088) <= 1 and ((first["wait"].to_numpy() <= 3600) != (loose <= 3600)).sum() <= 2
+
+
+def test_advogato_and_bitcoin_alpha(shared):
+    lines = [line.split()[:2] for line in (shared / "advogato/out.advogato").read_text().splitlines() if line and line[0] not in "%#"]
+    u, v = (np.array([int(x[i]) for x in lines]) for i in (0, 1))
+    own, dyads = u == v, census.dyad_census(u[u != v], v[u != v])
+    mutual, edges = dyads["mutual"], 2 * dyads["mutual"] + dyads["asymmetric"]
+    assert own.sum() == 3992 and round(2 * mutual / edges, 6) == 0.333086 and round((2 * mutual + own.sum()) / (edges + own.sum()), 6) == 0.385159
+    triads = census.triad_census(u[~own], v[~own])
+    assert sum(triads[k] for k in ("030T", "030C", "120D", "120U", "120C", "210", "300")) == 98_300
+    coin = pl.read_csv(shared / "bitcoin-alpha/soc-sign-bitcoinalpha.csv")
+    a, b, t = (coin[c].to_numpy() for c in ("Source", "Target", "Time"))
+    dyads = census.dyad_census(a, b)
+    assert round(2 * dyads["mutual"] / (2 * dyads["mutual"] + dyads["asymmetric"]), 6) == 0.832052
+    frame = pl.DataFrame({"u": a, "v": b, "t": t})
+    week = 7 * 86400
+    two = frame.join(frame, left_on="v", right_on="u", suffix="2").filter((pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + week) & (pl.col("v2") != pl.col("u")))
+    three = two.join(frame, left_on=["v2", "u"], right_on=["u", "v"], suffix="3").filter((pl.col("t3") > pl.col("t2")) & (pl.col("t3") <= pl.col("t") + week))
+    assert tloops.loops_found(tloops.web(a, b, t, week), 3)[0] == three.height > 0
