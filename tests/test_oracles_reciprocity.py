@@ -171,6 +171,18 @@ def test_loops_of_a_dense_network(seed):
         found = brute_loops(rows, 22, length)
         count, people, listed = tloops.loops_found(tloops.web(u, v, t, 22), length, most=100_000)
         assert count == len(found) > 0 and sorted(map(tuple, listed.tolist())) == sorted(found)
+        for most in (1, 4):
+            first = tloops.loops_found(tloops.web(u, v, t, 22), length, most=most)[2]
+            assert [t[r[0]] for r in first.tolist()] == sorted(t[r[0]] for r in found)[:most]
+
+
+@pytest.mark.parametrize("length", (2, 3, 4, 5))
+def test_a_lone_loop_is_found_wherever_its_busiest_member_stands(length):
+    for hub in range(length):
+        ring = [(i, (i + 1) % length, 10 + i) for i in range(length)] + [(hub, 9, 500), (9, hub, 900)]
+        u, v, t = columns(ring)
+        assert [tloops.loops_found(tloops.web(u, v, t, 50), k)[0] for k in (2, 3, 4, 5)] == [int(k == length) for k in (2, 3, 4, 5)]
+        assert tloops.loops_found(tloops.web(u, v, t, length - 2), length)[0] == 0
 
 
 def brute_chains(rows, window, length):
@@ -277,15 +289,16 @@ def test_null_models_keep_what_they_say(edges, seed):
             if null == "time": assert Counter(zip(g.tolist(), r.tolist())) == Counter(edges)
 
 
-def test_every_network_with_these_degrees_is_as_likely():
-    "All simple networks of five people with given numbers, listed by brute force; draws are uniform over them (chi-square)"
-    u, v = np.array([0, 0, 1, 2, 3, 4]), np.array([1, 2, 2, 3, 4, 0])
+@pytest.mark.parametrize("u, v", [([0, 0, 1, 2, 3, 4], [1, 2, 2, 3, 4, 0]), ([0, 1, 2, 3], [1, 2, 3, 0])])
+def test_every_network_with_these_degrees_is_as_likely(u, v):
+    "All simple networks with given numbers, listed by brute force; draws are uniform over them (chi-square)"
+    u, v = np.array(u), np.array(v)
     pool, every = Counter(v.tolist()), set()
     for order in set(itertools.permutations(v.tolist())):
         drawn = frozenset(zip(u.tolist(), order))
         if len(drawn) == u.size and all(a != b for a, b in drawn): every.add(drawn)
-    assert all(Counter(b for _, b in d) == pool for d in every) and len(every) > 20
-    draws = nulls.rewired(u, v, np.zeros(6, int), np.random.default_rng(4), rounds=12)
+    assert all(Counter(b for _, b in d) == pool for d in every) and len(every) >= 9
+    draws = nulls.rewired(u, v, np.zeros(u.size, int), np.random.default_rng(4), rounds=12)
     n = 100 * len(every)
     seen = Counter(frozenset(zip(u.tolist(), next(draws).tolist())) for _ in range(n))
     assert set(seen) == every
@@ -450,3 +463,11 @@ def test_advogato_and_bitcoin_alpha(shared):
     two = frame.join(frame, left_on="v", right_on="u", suffix="2").filter((pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + week) & (pl.col("v2") != pl.col("u")))
     three = two.join(frame, left_on=["v2", "u"], right_on=["u", "v"], suffix="3").filter((pl.col("t3") > pl.col("t2")) & (pl.col("t3") <= pl.col("t") + week))
     assert tloops.loops_found(tloops.web(a, b, t, week), 3)[0] == three.height > 0
+
+
+def test_acts_of_accounts_that_are_not_there_are_not_lost_in_silence():
+    from trustlab.core import StoreDamaged
+    with lab_of([(0, 1, 0), (1, 0, 5)]) as lab:
+        lab.con.execute("delete from account where handle = 'p1'")
+        with pytest.raises(StoreDamaged, match="1 acts are by or towards accounts"): reciprocity(lab)
+        assert lab.sql("select count(*) as n from duckdb_tables() where temporary")["n"][0] == 0

@@ -235,7 +235,7 @@ def value_of(name: str, text: str, default: Any = None, kind: str = "") -> Any:
         if "str" not in kind: raise InvalidParameter(f"{name} must be a number; got {text!r}.")
     return text
 
-# %% ../nbs/14_cli.ipynb #d054995e
+# %% ../nbs/14_cli.ipynb #f9f646da
 def split(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
     "Texts `key=value` as names and texts; raises `InvalidParameter` for one that has no sign, or a name that stands twice"
     values: dict[str, str] = {}
@@ -251,7 +251,7 @@ def chosen(pairs: Iterable[str], known: Mapping[str, tuple[Any, str]]) -> dict[s
     return {name: value_of(name, text, *known[choose("parameter", name, known)]) for name, text in split(pairs).items()}
 
 MEASURES = {"acknowledgement": "acknowledgement", "first_ends": "acknowledgement", "page_response_rate": "platform_rates", "question_response_rate": "platform_rates",
-            "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity",
+            "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity", "return_times": "returns", "triads": "census", "loops": "temporal_loops", "pay_forward": "temporal_loops",
             "advocates": "advocacy", "conversion": "journeys", "effect": "effects", **dict.fromkeys(("bystanders", "degrees", "circles", "friendsource", "person_view"), "networks")}
 
 def function_of(name: str) -> Callable[..., Measure | pl.DataFrame]:

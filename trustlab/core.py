@@ -91,7 +91,7 @@ def clean(text: object, width: int = 80) -> str:
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", str(text))
     return html.escape(text if len(text) <= width else text[: width - 1] + "…", quote=True)
 
-# %% ../nbs/00_core.ipynb #758f05f1
+# %% ../nbs/00_core.ipynb #351c7bc5
 def cell(column: str, value: Any) -> str:
     "One table cell as people read it: durations spoken, shares in per cent, whole numbers with separators, nothing as –"
     if column.endswith("_seconds") or re.fullmatch(r"(business_)?(median|p[\d.]+)_(low|high)", column): return spoken(value)
@@ -101,7 +101,7 @@ def cell(column: str, value: Any) -> str:
     if isinstance(value, int): return f"{value:,}"
     return value.strftime("%Y-%m-%d %H:%M UTC") if isinstance(value, datetime) else clean(value)
 
-SHARES = r"^(ack|conversion|naive)_\d|_rate|_reciprocity|^share"
+SHARES = r"^(ack|conversion|naive)_\d|_rate|_reciprocity|^share|^strict_\d|^attributable|^by_chance"
 
 # %% ../nbs/00_core.ipynb #a5684c2e
 def table_html(frame: pl.DataFrame, rows: int = 50, hidden: Sequence[str] = ()) -> str:
