@@ -73,7 +73,7 @@ def test_another_process_writes_the_same_bytes(tmp_path):
 
 def test_a_quarter_does_not_depend_on_how_many_there_are():
     small, large = places(400, rules(brands=1)), places(4000, rules(brands=1))
-    assert small[0] == large[0]
+    assert small[0] == large[0] and (trustlab.quarters.temper(7, 3, 0.4) == trustlab.quarters.temper(7, 50, 0.4)[:3]).all() and len(set(trustlab.quarters.temper(7, 50, 0.4))) == 50
     a, b = quarter(7, small[0], 364, rules("full", brands=1)), quarter(7, large[0], 364, rules("full", brands=1))
     assert (a.calls.at == b.calls.at).all() and (a.advocacy == b.advocacy).all()
 
@@ -381,6 +381,19 @@ def test_acknowledgement_finds_here_and_law(tmp_path):
     assert total == 72 and inside >= 64 and abs(sum(gaps) / total) < 0.12
 
 
+def test_units_are_the_conversations_that_the_measure_counts(tmp_path):
+    made = town("giveaways", customers=250, days=200, bluesky=0.4, rc=0.5)
+    lab, _ = loaded(made, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = tl.acknowledgement(lab, by=("platform", "brand")).frame.select("platform", "brand", "n", "acknowledged").rows()
+    name = lambda f, b: b if f == "twcs" else f"{f}_{b}"
+    cheers = made.posts.filter(pl.col("kind") == "cheers")
+    thanked = Counter(name(f, b) for f, b in cheers.select("platform", "brand").rows())
+    sums = made.seen
+    assert len(rows) == 6 and cheers.height > 0 and {name(f, b): (n, k) for f, b, n, k in rows} == {name(f, b): (sums[f"units_{name(f, b)}"], sums[f"answered_{name(f, b)}"] + thanked[name(f, b)]) for f, b, _, _ in rows}
+
+
 def test_law_is_what_many_callers_come_to():
     for scenario in ("plain", "hidden"):
         qs, p = drawn(scenario, customers=20_000, h0=1e-9, seed=21)
@@ -504,10 +517,13 @@ def test_labels_err_as_often_as_stated(full):
 def test_truth_counts_what_was_written(full):
     made = full[0]
     counts = dict(made.posts.group_by(pl.format("posts_{}_{}", "platform", "kind")).len().rows())
-    assert {k: v for k, v in made.truth.items() if k.startswith("posts_") and k != "posts_deleted"} == counts and made.truth["posts"] == made.posts.height
-    who = made.people
-    assert made.truth["advocates"] == who["recommended"].is_finite().sum() == made.posts.filter(pl.col("kind") == "advocacy").height and made.truth["people"] == who.height == 700
-    assert {k for k in LAW if k in made.truth} >= {"hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "bystanders", "deleted", "rel"} and 0.02 < made.truth["deleted_here"] < 0.06
+    truth, who = trustlab.truths.realised(made.seen, made.rules), made.people
+    assert {k: v for k, v in truth.items() if k.startswith("posts_") and k != "posts_deleted"} == counts and truth["posts"] == made.posts.height
+    assert truth["advocates"] == who["recommended"].is_finite().sum() == made.posts.filter(pl.col("kind") == "advocacy").height and truth["people"] == who.height == 700
+    assert 0.02 < truth["deleted_here"] < 0.06 and truth["thanked"] == counts["posts_twcs_cheers"] + sum(v for k, v in counts.items() if k.endswith("_cheers") and "twcs" not in k)
+    stated = town(customers=50).truth
+    assert {k for k in LAW if k in stated} >= {"hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "bystanders", "deleted", "rel"} and all(math.isfinite(v) for v in stated.values())
+    assert all(stated[f"personal_{h}_{b}"] + stated[f"canned_{h}_{b}"] == pytest.approx(stated[f"ack_{h}_{b}"]) for h in ("1h", "24h", "7d", "30d") for b in BRANDS[:3]) and stated["risk_difference_90d_se"] == 0
 
 
 # ---- memory

@@ -29,6 +29,7 @@ from trustlab.journeys import conversion
 from trustlab.effects import effect
 from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.sample import simulate, write
+from trustlab import streamed as _streamed
 from trustlab.report import report
 
 try: __version__ = _version("trustlab")
