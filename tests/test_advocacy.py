@@ -52,7 +52,7 @@ def acts_in(lab, rows):
 
 def followed(lab, rows):
     "Per arm the (seconds, cause, ever in a later arm) of its people, by one walk over each person's calls"
-    end, by_id, people = max(r["at"] for r in rows), {r["id"]: r for r in rows}, defaultdict(list)
+    end, people = max(r["at"] for r in rows), defaultdict(list)
     replies, acts = defaultdict(list), acts_in(lab, rows)
     voices = {r["author"] for r in rows if not r["inbound"]}
     for r in rows:
@@ -151,7 +151,7 @@ def test_hidden_kinds_of_answer_do_not_follow_from_their_sum(townsfolk):
 @pytest.mark.parametrize("where", ["village", "townsfolk"])
 def test_advocates_are_those_that_a_loop_counts(where, request):
     lab, rows = request.getfixturevalue(where)
-    acts, voices, by_id = acts_in(lab, rows), {r["author"] for r in rows if not r["inbound"]}, {r["id"]: r for r in rows}
+    acts, voices = acts_in(lab, rows), {r["author"] for r in rows if not r["inbound"]}
     said = {s: {k.removeprefix("twcs:") for k in lab.signals(s).filter(pl.col("present"))["post_key"]} for s in ("complaint", "question", "hostile", "asks_human")}
     unknown = {k.removeprefix("twcs:") for k in lab.signals("question").filter(pl.col("present").is_null())["post_key"]}
     callers = defaultdict(set)

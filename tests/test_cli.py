@@ -419,15 +419,16 @@ def test_check_and_sources(here, ten):
 
 SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")},
             "first_ends": {"by": ("brand",)}, "page_response_rate": {"brand": "ElmBooks"}, "question_response_rate": {"by": ("brand",)}, "care": {"by": ("brand",)}, "after_care": {"brand": "ElmBooks"},
-            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "refund"}, "person_view": {}}
+            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "app"}, "person_view": {}}
 IN_TOWN = ("return_times", "triads", "loops", "pay_forward", "effect", "bystanders", "degrees", "circles", "friendsource", "person_view")
 
 
 def settings_of(name, store):
-    "The settings of a measure; the person that two of them ask for is the customer of the store who wrote most"
+    "The settings of a measure; the person that two of them ask for is a customer whom another customer has answered"
     if name not in ("friendsource", "person_view"): return SETTINGS[name]
-    with Lab(store, read_only=True) as lab: busy = lab.sql("select a.handle from inbound i join account a on a.account_key = i.author_key group by a.handle order by count(*) desc, a.handle limit 1")["handle"][0]
-    return SETTINGS[name] | {"person": busy}
+    peer = """select a.account_key as k from inbound i join post q on q.post_key = i.post_key join post p on p.reply_to_key = i.post_key join account a on a.account_key = i.author_key where i.eligible and p.author_key <> i.author_key
+              and p.author_key not in (select account_key from role where role <> 'customer') and q.text like '% app%' order by k limit 1"""
+    with Lab(store, read_only=True) as lab: return SETTINGS[name] | {"person": lab.sql(peer)["k"][0]}
 
 
 def asked(settings): return [part for key, value in settings.items() for part in ("--set", f"{key}={value if isinstance(value, str) else ','.join(value)}")]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 import trustlab as tl
-from trustlab import acts, census, nulls, returns, temporal_loops as tloops
+from trustlab import census, nulls, returns, temporal_loops as tloops
 from trustlab.acts import from_acts
 from trustlab.core import InvalidParameter, NotIdentifiable
 from trustlab.reciprocity import chance, reciprocity
@@ -88,7 +88,7 @@ def test_returns_coverage_and_ends_by_loops(rows):
         assert Counter(u[found[found >= 0]].tolist()) == clear and (found < 0).sum() == len(both) - clear.total()
     for span in (13.0, None):
         part = returns.coverage(u, v, t, 3, span)
-        for i, (a, b, x) in enumerate(rows):
+        for i, (a, b, _) in enumerate(rows):
             reply, own = [t[j] for j in range(len(rows)) if (u[j], v[j]) == (b, a)], [t[j] for j in range(len(rows)) if (u[j], v[j]) == (a, b)]
             size = span or max(reply + own) - min(reply + own)
             fine = (np.arange(5000) + 0.5) / 5000 * size

@@ -480,7 +480,6 @@ def test_ties_onlookers_and_deletions_show_where_the_format_has_them(full):
     kept = sum((q.calls.answer[q.seen[0]] < 364).sum() for q in sky)
     assert acts["like"] + spoke == kept and 0.2 < spoke / kept < 0.4
     unnamed = lab.sql("select sum(n) as n, count(*) as posts from post_count where kind = 'reaction'").row(0)
-    reacted = Counter(int(c) for q in made.quarters() if q.place.platform == "slack" for c in q.seen[0])
     assert unnamed[1] > 0 and unnamed[0] > 5 * unnamed[1]
     people_ = made.people.filter(pl.col("platform") == "bluesky")
     x = dict(people_.select("account", "engagement").rows())

@@ -86,7 +86,7 @@ def acts_made(lab: Lab, brands: list[str] | None = None, helping: bool = False) 
     try: yield
     finally: lab.con.execute("drop table if exists advocate_now")
 
-# %% ../nbs/09_advocacy.ipynb #c9cdb6ed
+# %% ../nbs/09_advocacy.ipynb #b9f1213e
 LABELLED = """
 select count(*) as n, coalesce(sum(case when g.score >= 0.5 then 1 else 0 end), 0) as yes
 from (select post_key, max(score) as score from signal where basis = 'label' and act = 'advocacy' group by post_key) g
@@ -96,7 +96,9 @@ join (select post_key from ({acts}) f where f.act = 'advocacy') f on f.post_key 
 def precision(lab: Lab) -> tuple[float, float, str]:
     "The 95 % interval of the share of found acts that are advocacy, and what it rests on; 0 and 1 where nothing is known"
     n, yes = lab.sql(LABELLED.format(acts=signals.acts_query())).row(0)
-    if n >= 5: return *(float(x) for x in jeffreys(yes, n)), f"{n} labels of this store"
+    if n >= 5:
+        low, high = jeffreys(yes, n)
+        return float(low), float(high), f"{n} labels of this store"
     rows = known_error("customer").filter((pl.col("act") == "advocacy") & pl.col("precision").is_not_null()).sort("found", descending=True)
     if rows.is_empty(): return 0.0, 1.0, "nothing: of the reference labels none was found by the rule"
     return rows["precision_low"][0], rows["precision_high"][0], f"{rows['found'][0]} reference labels"

@@ -200,7 +200,7 @@ def beside_placebo(frame: pl.DataFrame, table: pl.DataFrame, asked: dict[str, An
     said = [] if low <= 1 <= high else [f"the placebo exposure, which can have done nothing, has a hazard ratio of {low:.2f} to {high:.2f}: something about when calls come is at work"]
     return pl.concat([frame.filter(adjusted), row, frame.filter(~adjusted)]), said
 
-# %% ../nbs/09b_effect.ipynb #4fe7b1bc
+# %% ../nbs/09b_effect.ipynb #fd6d7240
 def pieces(table: pl.DataFrame, acts: pl.DataFrame) -> pl.DataFrame:
     "Each person's time from entry to end, cut at the exposure: id, exposed (0, 1), days, count (posts after entry), earlier (log of 1 + posts up to entry), and the fixed covariates"
     start = table.select("id", "entry", "end", cut=pl.min_horizontal(pl.coalesce("exposed_at", "end"), "end"))
@@ -231,11 +231,11 @@ def paced(rows: pl.DataFrame, covariates: list[str]) -> pl.DataFrame:
 def ratio_of(n1: pl.Series, t1: pl.Series, n0: pl.Series, t0: pl.Series, same: bool) -> tuple[float, float, float]:
     "The ratio of two rates with its 95 % interval by person (`same`: both rates are of the same people); nan where a rate is none or 0"
     a, s, b, u = (float(x.sum()) for x in (n1, t1, n0, t0))
-    if not (a and b and s and u): return (float("nan"),) * 3
+    if not (a and b and s and u): return np.nan, np.nan, np.nan
     one, other = n1.to_numpy() / a - t1.to_numpy() / s, n0.to_numpy() / b - t0.to_numpy() / u
     variance = ((one - other) ** 2).sum() if same else (one**2).sum() + (other**2).sum()
     log, half = np.log(a / s / (b / u)), 1.959964 * np.sqrt(variance)
-    return tuple(float(np.exp(v)) for v in (log, log - half, log + half))
+    return float(np.exp(log)), float(np.exp(log - half)), float(np.exp(log + half))
 
 def posting(table: pl.DataFrame, acts: pl.DataFrame, fixed: list[str], spans: dict[str, float], every: str, params: dict[str, Any], per: str, notes: list[str]) -> Measure:
     "The effect on how often people post: rate ratios first, then the trials with the next post as the outcome"

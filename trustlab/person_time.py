@@ -8,7 +8,7 @@ __all__ = ['Stay', 'FRAME', 'Rows', 'group', 'window_of', 'nested', 'Fit', 'newt
            'outcomes', 'Design', 'estimates', 'fitted', 'interval', 'staying', 'remaining', 'pace', 'arriving',
            'likeness']
 
-# %% ../nbs/05b_person_time.ipynb #bd85478a
+# %% ../nbs/05b_person_time.ipynb #946557ba
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +18,8 @@ import numpy as np
 import polars as pl
 
 from . import causal
-from .clusters import student
 from .core import NotIdentifiable
-from .intervals import z_score
+from .intervals import student, z_score
 from .patterns import Patterns, People
 
 # %% ../nbs/05b_person_time.ipynb #c1f6e039

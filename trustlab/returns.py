@@ -135,7 +135,7 @@ def coverage(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: fl
     out[order] = np.repeat(np.where(has, np.minimum(part[other], 1), 0), last - first + 1)
     return out
 
-# %% ../nbs/08b_returns.ipynb #9d057ce1
+# %% ../nbs/08b_returns.ipynb #599d33fa
 def attributable(rows: pl.DataFrame, back: np.ndarray, code: np.ndarray, size: int, window: float, span: str = "store", level: float = 0.95) -> pl.DataFrame:
     """`by_chance` and `attributable` with its interval for groups 0..size-1, null where not identified; `back` is what `first_return` gave, `window` in seconds.
 
@@ -145,7 +145,7 @@ def attributable(rows: pl.DataFrame, back: np.ndarray, code: np.ndarray, size: i
     seen = np.flatnonzero(ends - at >= window * 1e6)
     missed = 1.0 - ((back[seen] >= 0) & (at[back[seen]] - at[seen] <= window * 1e6))
     low, high, group = np.minimum(giver, receiver)[seen], np.maximum(giver, receiver)[seen], code[seen]
-    each = pl.DataFrame({"group": group, "low": low, "high": high, "missed": missed, "open": 1 - covered[seen]}).group_by("group", "low", "high").agg(pl.col("missed", "open").sum(), n=pl.len())
+    each = pl.DataFrame({"group": group, "low": low, "high": high, "missed": missed, "open": 1 - covered[seen]}).sort(pl.all()).group_by("group", "low", "high", maintain_order=True).agg(pl.col("missed", "open").sum(), n=pl.len())
     who, m, o, n = (each[c].to_numpy() for c in ("group", "missed", "open", "n"))
     total = lambda x: np.bincount(who, x, size)
     with np.errstate(all="ignore"):
