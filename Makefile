@@ -1,5 +1,6 @@
 # make report [DATA=path/to/export] [BRAND=handle] [OUT=folder]    a report of the town in data/town, or of your export
 # make test                                                        every check
+# make coverage                                                    the Monte Carlo suites in full, and their page's numbers (half an hour)
 # make lab                                                         JupyterLab, on the first tutorial
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraint
 HOUSE = settings.ini setup.py pyproject.toml constraints.txt
 TOWN = data/town/twcs.csv data/town/slack.zip data/town/mastodon.tar.gz
 
-.PHONY: report test lab export lock clean
+.PHONY: report test coverage lab export lock clean
 
 report: $(VENV)/run.stamp
 	@set -e; mkdir -p "$$OUT"; \
@@ -28,6 +29,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ty check --python $(VENV) trustlab
 	$(BIN)/python nbs/make.py test
 	$(BIN)/python -m pytest tests -q -ra --durations=10 -n auto --dist loadfile
+
+coverage: $(VENV)/dev.stamp
+	rm -f nbs/coverage.jsonl
+	TRUSTLAB_LONG=1 TRUSTLAB_RECORD=nbs/coverage.jsonl $(BIN)/python -m pytest tests/test_clusters.py tests/test_coverage_*.py -q -s -n auto --dist loadscope
 
 lab: $(VENV)/lab.stamp
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/tutorials/01_first_look.ipynb

@@ -70,8 +70,7 @@ def followed(lab, rows):
         watch("none", min(c["at"] for c in calls), first or end)
         if first is None: continue
         told = [r["id"] for c in calls if c["answered"] == first for r in replies[c["id"]] if r["at"] == first and r["author"].lower() == key[1]]
-        reply = min(told, key=lambda i: "twcs:" + i)
-        kind = next((a for a, act in (("redirected", "taken_offline"), ("canned", "canned"), ("personal", "personal")) if reply in present[act]), "other")
+        kind = next((a for a, act in (("redirected", "taken_offline"), ("canned", "canned"), ("personal", "personal")) if set(told) & present[act]), "other")
         for arm in ("acknowledged", kind): watch(arm, first, end)
     return arms
 

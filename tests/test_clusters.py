@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from monte_carlo import record
+
 from trustlab import clusters, survival
 from trustlab.core import InvalidParameter
 from trustlab.intervals import wilson
@@ -163,13 +165,15 @@ def truth_s1():
 def test_coverage_of_the_clustered_curve():
     truth, reps = truth_s1(), 1000 if LONG else 200
     assert abs(truth - 0.34870) < 1e-4
-    rng, inside, naive, estimates = np.random.default_rng(7), 0, 0, []
+    rng, inside, naive, estimates, found = np.random.default_rng(7), 0, 0, [], []
     for _ in range(reps):
         time, cause, person = s1(rng, 150)
         sets, spread = clusters.of_people(np.zeros(time.size), time, cause, person, [7.0])
         a, b = (survival.at_horizons(sets, horizons=[7.0], spread=s).row(0, named=True) for s in (spread, None))
         inside, naive = inside + (a["low"] <= truth <= a["high"]), naive + (b["low"] <= truth <= b["high"])
         estimates.append(a["estimate"])
+        found.append([(r["low"], r["high"]) for r in (a, b)])
+    for i, name in enumerate(("people", "naive, units")): record("acknowledgement", f"S1, answered within 7 days, intervals of {name}", truth, estimates, [(f[i][1] - f[i][0]) / 3.92 for f in found], [f[i][0] for f in found], [f[i][1] for f in found])
     spread_of = np.std(estimates)
     assert abs(np.mean(estimates) - truth) < 0.1 * spread_of + 3 * spread_of / reps**0.5
     low, high = (0.93, 0.97) if LONG else (0.91, 0.985)

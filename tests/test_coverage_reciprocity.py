@@ -6,6 +6,8 @@ import os
 import numpy as np
 import polars as pl
 
+from monte_carlo import record
+
 from trustlab import nulls, returns
 from trustlab.census import dyads
 
@@ -42,6 +44,7 @@ def many(repetitions, pairs, reply, seed):
 def test_attributable_return_is_right_where_the_plain_rates_are_not():
     repetitions, truth = 1000 if LONG else 200, 0.35 * (1 - np.exp(-4))
     got, low, high, within, ever, excess = many(repetitions, 500, 0.35, 4)
+    record("reciprocity", "S4, return in a day that is not chance", truth, got, (high - low) / 3.92, low, high)
     bias, sd = got.mean() - truth, got.std(ddof=1)
     assert abs(bias) < max(0.1 * sd + 3 * sd / repetitions**0.5, 0.02 * truth)
     assert (0.93, 0.90)[not LONG] - 0.03 * LONG <= ((low <= truth) & (truth <= high)).mean() <= 0.985
@@ -52,6 +55,7 @@ def test_attributable_return_is_right_where_the_plain_rates_are_not():
 def test_without_replies_nothing_is_attributable():
     repetitions = 1000 if LONG else 200
     got, low, high, within, _, _ = many(repetitions, 500, 0.0, 5)
+    record("reciprocity", "S4 without replies, return that is not chance", 0.0, got, (high - low) / 3.92, low, high)
     assert abs(got.mean()) < 0.02 and within.mean() > 0.2
     assert (low > 0).mean() <= 0.07, "an interval above 0 is a false finding"
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
+from monte_carlo import record
 from scenarios_hazards import s2
 from trustlab import person_time, trials
 
@@ -71,7 +72,10 @@ def runs(request):
         keep("time_varying", log_row(trials.time_varying(people, ["x"]).frame))
         keep("naive", log_row(trials.naive_ever(people).frame))
         if seed < 60: keep("model error", [model_error(people)])
-    return hr, {name: np.array(values) for name, values in out.items()}
+    found, (r0, r1) = {name: np.array(values) for name, values in out.items()}, worlds(hr)
+    truths = {"difference": r1 - r0, "ratio": np.log(r1 / r0), "control": 0.0, "control unadjusted": 0.0}
+    for name, (estimate, low, high) in ((n, rows.T) for n, rows in found.items() if n != "model error"): record("trials", f"S2, hazard ratio {hr}, {name}", truths.get(name, np.log(hr)), estimate, (high - low) / 3.92, low, high)
+    return hr, found
 
 
 @pytest.mark.parametrize("name", ["trials", "landmark", "time_varying"])

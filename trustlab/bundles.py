@@ -8,8 +8,8 @@ __all__ = ['MAX_MEMBERS', 'MAX_RATIO', 'BOMB_BYTES', 'TEXTS', 'MARKS', 'ZEROS', 
            'guarded', 'from_tar', 'tar_member', 'from_folder', 'unpacked', 'bundles', 'packed_in_folder', 'siblings',
            'first_bytes', 'is_archive']
 
-# %% ../nbs/02b_bundles.ipynb #f8bea4b9
-import codecs, gzip, io, re, stat, tarfile, zipfile, zlib
+# %% ../nbs/02b_bundles.ipynb #ef610772
+import codecs, gzip, io, re, stat, struct, tarfile, zipfile, zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ import zstandard
 
 from .core import *
 
-# %% ../nbs/02b_bundles.ipynb #53d57e82
+# %% ../nbs/02b_bundles.ipynb #d094777c
 MAX_MEMBERS, MAX_RATIO, BOMB_BYTES = 100_000, 200, 100 << 20
 
 @dataclass
@@ -55,7 +55,7 @@ class Bundle:
 class DamagedMember(InvalidExport):
     "A member of an archive whose bytes are not those that were packed"
     def __init__(self, path: Path, name: str, why: object):
-        super().__init__(f"{path}:{clean(name)}: the archive is damaged ({why}); download it again.")
+        super().__init__(f"{path}:{clean(name)}: the archive is damaged ({clean(why)}); download it again.")
         self.name = name
 
 # %% ../nbs/02b_bundles.ipynb #d5d4089d
@@ -80,13 +80,13 @@ class Recoded(io.RawIOBase):
         buffer[: len(block)] = block
         return len(block)
 
-# %% ../nbs/02b_bundles.ipynb #8710482b
+# %% ../nbs/02b_bundles.ipynb #4a2a0f41
 NESTED = r"(?i)\.(zip|tar|tgz|tbz2?|gz|bz2|xz|zst|7z|rar)$"
 
 def refusal(name: str) -> str | None:
-    "Why a member is not taken, or None: its name climbs out, is absolute, names a drive, holds control characters or is endless; or it is an archive itself"
+    "Why a member is not taken, or None: its name is none, climbs out, is absolute, names a drive, holds control characters or is endless; or it is an archive itself"
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if ".." in parts or name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name) or re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 1000: return "unsafe_member_name"
+    if not parts or ".." in parts or name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name) or re.search(r"[\x00-\x1f\x7f]", name) or len(name) > 1000: return "unsafe_member_name"
     return "nested_archive" if re.search(NESTED, name) else None
 
 # %% ../nbs/02b_bundles.ipynb #eb794d1f
@@ -114,15 +114,15 @@ def unlike(members: list[tuple[str, object]], same: Callable[[object, object], b
     if alike := [clean(name) for name in kept if folded[name.casefold()] > 1]: told.append(f"names that differ by capitals alone: {near('', alike)}.")
     return kept, skipped, told
 
-# %% ../nbs/02b_bundles.ipynb #1bef5816
+# %% ../nbs/02b_bundles.ipynb #365b66ca
 def from_zip(path: Path) -> Bundle:
     "The members of a zip; raises `UnsafeArchive` for a bomb or overlapping entries, `InvalidExport` for one that cannot be read"
     try: archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error: raise InvalidExport(f"{path}: not a readable zip archive ({error}); download it again.") from None
-    infos = [i for i in archive.infolist() if not i.is_dir()]
+    except PACKING as error: raise InvalidExport(f"{path}: not a readable zip archive ({clean(error)}); download it again.") from None
+    infos = [i for i in archive.infolist() if not i.filename.endswith("/")]
     check_zip(path, infos)
     named = [(zip_name(i), i) for i in infos]
-    skipped = {readable(n): why for n, i in named if (why := "link_member" if stat.S_ISLNK(i.external_attr >> 16) else refusal(n))}
+    skipped = {readable(n) or "(no name)": why for n, i in named if (why := "link_member" if stat.S_ISLNK(i.external_attr >> 16) else refusal(n))}
     kept, again, told = unlike([(n, i) for n, i in named if n not in skipped], lambda a, b: (a.CRC, a.file_size) == (b.CRC, b.file_size))
     return Bundle(path, {n: i.file_size for n, i in kept.items()}, lambda name: guarded(path, archive, name, kept[name]), skipped | again, True, told=told)
 
@@ -137,8 +137,8 @@ def check_zip(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     if any(a[1] > b[0] for a, b in zip(spans, spans[1:])): raise UnsafeArchive(f"{path}: its entries overlap, as in a zip bomb; download it again.")
     if any(i.flag_bits & 1 for i in infos): raise InvalidExport(f"{path}: protected by a password; unpack it and load the folder.")
 
-# %% ../nbs/02b_bundles.ipynb #df15bef8
-PACKING = (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error, zstandard.ZstdError)
+# %% ../nbs/02b_bundles.ipynb #a2626b8b
+PACKING = (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile, tarfile.TarError, zlib.error, zstandard.ZstdError)
 
 class Guarded(io.RawIOBase):
     "A stream out of something packed: where that is damaged it raises what `fault` makes of the reason, where it grows beyond `most` bytes `UnsafeArchive`"
@@ -160,7 +160,7 @@ def guarded(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipIn
     try: return io.BufferedReader(Guarded(archive.open(info), fault, path, info.file_size), 1 << 16)
     except PACKING as error: raise fault(error) from None
 
-# %% ../nbs/02b_bundles.ipynb #904ce686
+# %% ../nbs/02b_bundles.ipynb #de68f8d7
 def from_tar(path: Path) -> Bundle:
     "The regular files of a tar, tar.gz, tar.bz2 or tar.xz, read once to its end so that its checksum counts; links and devices are skipped"
     infos, unpacked, most = [], 0, max(MAX_RATIO * path.stat().st_size, BOMB_BYTES)
@@ -170,20 +170,20 @@ def from_tar(path: Path) -> Bundle:
                 infos.append(info)
                 if (unpacked := unpacked + info.size) > most or len(infos) > MAX_MEMBERS: break
             while unpacked <= most and (block := archive.fileobj.read(1 << 20)): unpacked += len(block)
-    except tarfile.TarError as error: raise InvalidExport(f"{path}: not a readable tar archive ({str(error).splitlines()[-1].strip(' -')}); download it again.") from None
-    except Exception as error: raise InvalidExport(f"{path}: the archive is damaged ({error}); download it again.") from None
+    except tarfile.TarError as error: raise InvalidExport(f"{path}: not a readable tar archive ({clean((str(error).splitlines() or [''])[-1].strip(' -'))}); download it again.") from None
+    except Exception as error: raise InvalidExport(f"{path}: the archive is damaged ({clean(error)}); download it again.") from None
     if unpacked > most or len(infos) > MAX_MEMBERS:
         raise UnsafeArchive(f"{path}: would unpack to more than {min(unpacked, most):,} bytes, or more than {MAX_MEMBERS:,} members; if you trust it, unpack it and load the folder.")
     named = [(readable(i.name), i) for i in infos if not i.isdir()]
-    skipped = {n: why for n, i in named if (why := refusal(n) if i.isreg() else "link_member")}
+    skipped = {n or "(no name)": why for n, i in named if (why := refusal(n) if i.isreg() else "link_member")}
     kept, again, told = unlike([(n, i) for n, i in named if n not in skipped], lambda a, b: False)
     return Bundle(path, {n: i.size for n, i in kept.items()}, lambda name: tar_member(path, name, kept[name]), skipped | again, True, told=told)
 
-# %% ../nbs/02b_bundles.ipynb #d9f80ad1
+# %% ../nbs/02b_bundles.ipynb #9cb318f8
 @contextmanager
 def tar_member(path: Path, name: str, info: tarfile.TarInfo) -> Iterator[BinaryIO]:
     "A member of a tar as a stream"
-    fault = lambda error: InvalidExport(f"{path}:{clean(name)}: the archive is damaged ({error}); download it again.")
+    fault = lambda error: InvalidExport(f"{path}:{clean(name)}: the archive is damaged ({clean(error)}); download it again.")
     with tarfile.open(path) as archive, io.BufferedReader(Guarded(archive.extractfile(info), fault, path, info.size), 1 << 16) as stream: yield stream
 
 # %% ../nbs/02b_bundles.ipynb #0360ac41
@@ -194,11 +194,11 @@ def from_folder(path: Path) -> Bundle:
     kept, again, told = unlike([(n, f) for n, f in named if n not in skipped], lambda a, b: False)
     return Bundle(path, {n: f.stat().st_size for n, f in kept.items()}, lambda name: kept[name].open("rb"), skipped | again, told=told)
 
-# %% ../nbs/02b_bundles.ipynb #2818309d
+# %% ../nbs/02b_bundles.ipynb #8f9508f6
 def unpacked(path: Path) -> Callable[[], BinaryIO] | None:
     "What opens a file packed with gzip or Zstandard, by its first bytes; None for any other file"
     head = first_bytes(path)
-    fault = lambda error: InvalidExport(f"{path}: the file is damaged ({error}); download it again.")
+    fault = lambda error: InvalidExport(f"{path}: the file is damaged ({clean(error)}); download it again.")
     whole = lambda stream: io.BufferedReader(Guarded(stream, fault, path, max(1000 * path.stat().st_size, BOMB_BYTES)), 1 << 16)
     if head[:2] == b"\x1f\x8b": return lambda: whole(gzip.open(path, "rb"))
     if head == b"\x28\xb5\x2f\xfd": return lambda: whole(zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(path.open("rb"), read_across_frames=True, closefd=True))

@@ -8,8 +8,8 @@ __all__ = ['UNITS', 'SHARES', 'TrustlabError', 'UnknownSource', 'InvalidExport',
            'PartialExport', 'SmallSample', 'ScopeWarning', 'near', 'choose', 'seconds', 'spoken', 'horizons', 'groups',
            'clean', 'cell', 'table_html', 'Stream', 'frame_of', 'Card', 'Note', 'Measure', 'plain', 'to_dict', 'words']
 
-# %% ../nbs/00_core.ipynb #9b18a5c9
-import difflib, html, json, re, warnings
+# %% ../nbs/00_core.ipynb #94ce95de
+import difflib, html, itertools, json, re, warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -36,14 +36,16 @@ class PartialExport(TrustlabWarning): "Part of an export was not understood, or 
 class SmallSample(TrustlabWarning): "Too few units for the interval to be trusted"
 class ScopeWarning(TrustlabWarning): "The export was selected in a way that bears on the result"
 
-# %% ../nbs/00_core.ipynb #88466ec5
+# %% ../nbs/00_core.ipynb #fff01526
 def near(value: object, allowed: Iterable[object], n: int = 6) -> str:
-    "The allowed values as text: those spelled most like `value` first, at most `n`, then how many more there are"
-    names = sorted({str(a) for a in allowed})
-    first = difflib.get_close_matches(str(value).lower(), [a.lower() for a in names], n, 0.5)
+    "The allowed values as text: those spelled most like `value` first, at most `n` and 500 characters of them as HTML, then how many more there are"
+    names = [a if len(a) <= 80 else a[:79] + "…" for a in sorted({str(a) for a in allowed})]
+    first = difflib.get_close_matches(str(value).lower()[:80], [a.lower() for a in names], n, 0.5)
     names.sort(key=lambda a: first.index(a.lower()) if a.lower() in first else len(first))
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more or "nothing"
+    sizes = itertools.accumulate(len(html.escape(a)) for a in names[:n])
+    shown = max(sum(size <= 500 for size in sizes), 1)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more or "nothing"
 
 # %% ../nbs/00_core.ipynb #d9580d88
 def choose(name: str, value: Any, allowed: Iterable[Any]) -> Any:

@@ -47,11 +47,12 @@ def moments(lab: Lab, brands: list[str] | None, per: str) -> None:
     lab.con.execute(CALLED.format(calls=calls(bool(brands))), {"brand": brands} if brands else None)
     lab.con.execute(MOMENTS.format(called=SEEN[per]))
 
-# %% ../nbs/09a_conversion.ipynb #eb1241bd
+# %% ../nbs/09a_conversion.ipynb #5b1b7b68
 KIND = """
 with reply as (
-  select m.brand, m.person, min(a.reply_key) as reply_key from moment_now m join called_now c on c.brand = m.brand and c.author_key = m.person and c.answered_at = m.answered_at
-  join answer_now a on a.post_key = c.post_key and a.brand = c.brand group by m.brand, m.person
+  select distinct m.brand, m.person, r.reply_key
+  from moment_now m join called_now c on c.brand = m.brand and c.author_key = m.person and c.answered_at = m.answered_at
+  join brand_reply r on r.brand = m.brand and r.replied_at = m.answered_at and (r.reply_to_key = c.post_key or r.reply_basis = 'thread' and r.conversation_key = c.conversation_key)
 )
 select r.brand, r.person, case when max(case when f.act = 'taken_offline' then f.score end) >= 0.5 then 'redirected' when max(case when f.act = 'canned' then f.score end) >= 0.5 then 'canned'
        when max(case when f.act = 'personal' then f.score end) >= 0.5 then 'personal' else 'other' end as arm
@@ -64,7 +65,7 @@ group by r.brand, r.person
 def kinds_of_answer(lab: Lab) -> None:
     "Makes `arm_now`: per brand and answered person the kind of the first answer"
     signals.classified(lab)
-    with lab.pinned("answer"): lab.con.execute(f"create or replace temp table arm_now as {KIND}")
+    lab.con.execute(f"create or replace temp table arm_now as {KIND}")
 
 # %% ../nbs/09a_conversion.ipynb #5326e3e5
 def put_away(lab: Lab, *tables: str) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PUBLIC', 'ACTIVITY', 'MESSAGES', 'THREADS', 'ACTS', 'COUNTED', 'STRANGERS', 'PASSED', 'find', 'owner',
-           'plain_text', 'collection', 'activities', 'content_of', 'author_of', 'has', 'written_at', 'likes', 'stage',
-           'tell_others']
+           'plain_text', 'collection', 'activities', 'content_of', 'author_of', 'has', 'written_at', 'likes', 'liked',
+           'stage', 'tell_others']
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #3666cb4c
 import html, json, re
@@ -124,7 +124,7 @@ found as (
 update s_record set conversation_key = f.thread from found f where f.record = s_record.record and s_record.conversation_key is null
 """
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #491e9a16
+# %% ../../nbs/sources/03c_mastodon.ipynb #b32b4995
 def written_at(uri: str) -> str:
     "SQL for the time in the number of the Mastodon post at `uri` (SQL too), or null"
     number = rf"try_cast(regexp_extract({uri}, '/statuses/(\d{{17,19}})$', 1) as bigint)"
@@ -157,10 +157,16 @@ def likes(intake: Intake) -> pl.DataFrame:
     name, found = intake.root + "likes.json", []
     if name in intake.bundle.names:
         with intake.bundle.open(name) as stream: found = list(array_records(stream, collection(intake.bundle, name)[0]))
-    uris = [json.loads(text) if whole else None for _, text, whole in found]
-    uris = [u.get("id") if isinstance(u, dict) else u for u in uris]
-    if lost := sum(not isinstance(u, str) for u in uris): intake.notes.append(f"likes.json: {lost:,} of {len(uris):,} items could not be read.")
-    return pl.DataFrame({"uri": [u.encode("utf-8", "replace").decode() for u in uris if isinstance(u, str)]}, schema={"uri": pl.String})
+    uris = [liked(text) if whole else None for _, text, whole in found]
+    if lost := uris.count(None): intake.notes.append(f"likes.json: {lost:,} of {len(uris):,} items could not be read.")
+    return pl.DataFrame({"uri": [u for u in uris if u is not None]}, schema={"uri": pl.String})
+
+def liked(text: str) -> str | None:
+    "The URI in an item of likes.json, which is a JSON string or an object with an id; None for anything else"
+    try: item = json.loads(text)
+    except (ValueError, RecursionError): return None
+    uri = item.get("id") if isinstance(item, dict) else item
+    return uri if isinstance(uri, str) and not unreadable(uri, True) else None
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #a6a236ba
 STRANGERS = r"""

@@ -239,7 +239,7 @@ def take_csv(intake: Intake, mapping: Mapping, name: str) -> Table:
 
 def named(intake: Intake, name: str) -> str: return f"{intake.bundle.path}:{clean(name)}" if name != intake.bundle.path.name else str(intake.bundle.path)
 
-# %% ../../nbs/sources/03d_table.ipynb #addcf4b3
+# %% ../../nbs/sources/03d_table.ipynb #b6967977
 @dataclass(frozen=True)
 class Place:
     "Where a CSV's records stand: what is above the header, and which columns are never kept; `size` is None where bytes cannot be counted"
@@ -258,8 +258,8 @@ class Place:
 
 def without(raw: bytes, hidden: list[int], delimiter: str) -> bytes:
     "The bytes of a CSV record without some of its fields"
-    fields, out = next(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=delimiter)), io.StringIO(newline="")
-    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow("" if i in hidden else f for i, f in enumerate(fields))
+    line, out = raw.decode("utf-8").removesuffix("\n").removesuffix("\r"), io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow("" if i in hidden else f for i, f in enumerate(delimited.fields_of(line, delimiter) or []))
     return out.getvalue().encode()
 
 def well_encoded(intake: Intake, bad: list[dict[str, Any]], what: str) -> None:
