@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import quoteattr, unescape
 
+import duckdb
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 import trustlab.sources  # noqa: F401
 from trustlab.core import TrustlabError
-from trustlab.delimited import walk
+from trustlab.delimited import DELIMITERS, locate, newlined, read, walk
 from trustlab.intake import array_records, unreadable
 from trustlab.load import COUNTS, READERS
 from trustlab.store import Lab
@@ -32,7 +33,7 @@ from trustlab.store import Lab
 EXPORTS = Path(__file__).resolve().parent / "exports"
 TRIES, SECONDS = int(os.environ.get("TRUSTLAB_FUZZ", 0)), 60
 EACH = max(TRIES // len(READERS), 4) if TRIES else 4
-FEW = settings(max_examples=EACH, deadline=None, derandomize=not TRIES, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink] if TRIES else [Phase.generate])
+FEW = settings(max_examples=EACH, deadline=None, derandomize=not TRIES, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate, Phase.shrink] if TRIES else [Phase.explicit, Phase.generate])
 
 
 # ---- sound exports, by reader
@@ -305,6 +306,26 @@ def test_damage_is_read_or_refused(name, capsys):
     assert tried.total() >= EACH
 
 
+FOUND = {
+    "a quote within a header that never closes": ("brandwatch", [(0, 0, 15, 0), (0, 46, 0, 0), (0, 32757, 15, 0)], "folder", "loaded"),
+    "a quote within a field": ("brandwatch", [(0, 0, 15, 0), (0, 46, 7, 0), (0, 16303, 15, 0)], "folder", "loaded"),
+    "a header of quotes": ("front", [(0, 0, 0, 6748)], "folder", "refused"),
+    "a header of quotes, in another mapping": ("hootsuite", [(0, 0, 0, 3437)], "folder", "refused"),
+    "a like nested without end": ("mastodon", [(0, 194, 21, 0), (65536, 0, 0, 0), (65536, 194, 0, 125)], "folder", "loaded"),
+    "a control character in a like": ("mastodon", [(1, 54, 21, 0)], "folder", "loaded"),
+    "a like that is no JSON": ("mastodon", [(1, 50, 19, 1)], "folder", "loaded"),
+    "lines that end with carriage returns alone": ("salesforce-social", [(0, 0, 22, 1), (0, 123, 3, 0), (0, 253, 2, 0)], "folder", "loaded"),
+    "a member of a zip without a name": ("trustpilot", [(0, 0, 0, 1), (0, 8993, 7, 17), (0, 3, 2, 0)], "damaged zip", "refused"),
+    "an empty member without a name": ("x-api", [(0, 0, 23, 0), (0, 73, 7, 65536)], "damaged zip", "refused"),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_a_long_run_found(what):
+    name, edits, way, outcome = FOUND[what]
+    assert load_damaged(name, damaged(SHAPES[name][0], edits), way, False, None, False, edits) == outcome
+
+
 # ---- what cuts files into records, by itself
 
 PIECE = st.sampled_from(["{", "}", "[", "]", ",", ":", '"', "\\", "1", "null", '"a"', '{"id": 1}', '{"a": [1, {}]}', " ", "\n", "\ud83d", "é", "[[", "]]", '"items": [', "e5", "-"])
@@ -337,6 +358,38 @@ def test_cutting_csv_loses_no_byte(raw):
         assert fields is None or len(fields) == 2
         end = at + len(piece)
     assert not raw[end:].strip()
+
+
+CSV = [b'"', b",", b"\n", b"a", b"1,b\n", b'"x,\ny",2\n', b'""', b" ", b' "', b'" ', b'" "', b'5" x', b'","', b'"\n', b"\t", b",b\n", b'1, "y" \n', b"\r\n", b"\r", b"\xff", b"\0", b"\xef\xbb\xbf", b"\x1e"]
+
+
+@settings(FEW, max_examples=max(TRIES // 20, 300))
+@given(st.one_of(st.just([b"a,b\n"]), st.lists(st.sampled_from(CSV), min_size=1, max_size=6)), st.lists(st.sampled_from(CSV), max_size=16), st.integers(1, 3), st.sampled_from(DELIMITERS), st.booleans())
+@example([b"a,b\n"], [b'1,r1",x\n2,b\n'], 2, ",", False)
+@example([b'"a,b\n'], [b"1,2\n"], 2, ",", False)
+@example([b'a"x,b\n'], [b"1,2\n"], 2, ",", False)
+@example([b"a,b\n"], [b'1,2\n3,"x" \n'], 2, ",", True)
+def test_what_is_read_by_hand_is_what_the_engine_reads(head, body, width, delimiter, old):
+    raw = b"".join(head + body).replace(b",", delimiter.encode())
+    raw, found = raw.replace(b"\n", b"\r") if old else raw, lambda: io.BytesIO(raw)
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect(config={"threads": 1}) as con:
+        rejects = read(con, "t", "select * from {rows}", [f"c{i}" for i in range(width)], found, None, Path(folder), delimiter)
+        rows = con.execute("from t").fetchall()
+    with newlined(found)[0]() as stream: records = list(walk(stream, width, delimiter))
+    sound = [tuple(cell or None for cell in fields) for *_, fields, _ in records if fields is not None]
+    assert rows == sound and len(rejects) == len(records) - len(sound)
+    places = locate(found, width, {n: {} for n in range(1, len(sound) + 1)}, delimiter)
+    assert all(raw[p["byte_offset"]:].startswith(p["raw"]) for p in places + rejects) and len(places) == len(sound)
+
+
+@pytest.mark.parametrize("raw", [b'"id,text\n' + b"2,y\n" * 500_000, b"id,text\n" + b'x","\n' * 100_000, b'id,text\n1,"x\n' + b"2,y\n" * 500_000, b"id,text\n1," + b'"' * 5_000_000, b'id,text\n1,"' + b"\n" * 5_000_000, b'id,text\n"'])
+def test_open_quotes_take_no_more_than_their_time(raw):
+    with soon():
+        end = raw.index(b"\n") + 1
+        for _, at, piece, _, _ in walk(io.BytesIO(raw), 2):
+            assert not raw[end:at].strip() and raw[at: at + len(piece)] == piece
+            end = at + len(piece)
+        assert not raw[end:].strip()
 
 
 @settings(FEW, max_examples=max(TRIES // 20, 300))

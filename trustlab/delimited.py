@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST', 'BOM', 'INSIDE', 'OPENS', 'SHUTS', 'DELIMITERS', 'FIELDS', 'LONGEST', 'VAIN', 'MESSAGES', 'unclosed',
-           'fields_of', 'header', 'bind', 'Lines', 'joined', 'heading', 'walk', 'parse', 'line_ends', 'copied',
+           'fields_of', 'Lines', 'joined', 'heading', 'walk', 'parse', 'header', 'bind', 'line_ends', 'copied',
            'as_utf8', 'below', 'ready', 'Newlined', 'newlined', 'read', 'as_written', 'attempt', 'locate']
 
 # %% ../nbs/02a_delimited.ipynb #7f020497
@@ -53,26 +53,7 @@ def fields_of(text: str, delimiter: str = ",") -> list[str] | None:
         at, more = found.end(), found[2] or found[4]
     return fields
 
-# %% ../nbs/02a_delimited.ipynb #9683c6df
-def header(head: bytes, delimiter: str = ",") -> list[str]:
-    "The column names in the first bytes of a CSV (UTF-8 with or without a mark, or UTF-16 with one); empty if they are not text"
-    try: text = head.decode("utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig", "ignore")
-    except UnicodeError: return []
-    if "\n" not in text: text = text.replace("\r", "\n")
-    raw, sound = heading(Lines(io.BytesIO(text.encode("utf-8", "replace"))), delimiter.encode())
-    line = raw.decode().removesuffix("\n").removesuffix("\r")
-    if not line.strip(): return []
-    return [name.strip() for name in sound and fields_of(line, delimiter) or line.replace('"', "").split(delimiter)]
-
-# %% ../nbs/02a_delimited.ipynb #1abaf7dc
-def bind(names: list[str], required: tuple[str, ...], what: str) -> list[str]:
-    "Names for all columns in file order, unknown ones numbered; raises `InvalidExport` when a required one is missing or stands twice"
-    for name in required:
-        if names.count(name) != 1:
-            raise InvalidExport(f"{what}: expected one column {name!r}, found {names.count(name)}; its columns are {clean(near(name, [n or '(no name)' for n in names], 12), 600)}.")
-    return [n if n in required else f"other_{i}" for i, n in enumerate(names)]
-
-# %% ../nbs/02a_delimited.ipynb #a6c742f5
+# %% ../nbs/02a_delimited.ipynb #d4f8913c
 class Lines:
     "The lines of a stream, of one longer than 16 MiB only that much; lines can be given back"
     def __init__(self, stream: BinaryIO): self.stream, self.again = stream, io.BytesIO()
@@ -94,10 +75,10 @@ class Lines:
         while line and not line.endswith(b"\n") and (line := self.stream.readline(1 << 20)): size += len(line)
         return size
 
-def joined(lines: Lines, delimiter: bytes, most: int = MOST) -> tuple[bytes, int, bool]:
-    "The next line with those that its quotes join to it, at most `most`; how many bytes that line has; and whether its quotes are sound"
+def joined(lines: Lines, delimiter: bytes, most: int = MOST, mark: bytes = b"") -> tuple[bytes, int, bool]:
+    "The next line with those that its quotes join to it, at most `most`, less a byte order `mark`; how many bytes the first has; and whether its quotes are sound"
     first, n = lines.one(), 1
-    raw, inside = bytearray(first), unclosed(first.removeprefix(BOM), False, delimiter)
+    raw, inside = bytearray(first), unclosed(first.removeprefix(mark), False, delimiter)
     while inside and n < most and len(raw) <= MOST and (line := lines.one()):
         raw += line
         n, inside = n + 1, unclosed(line, True, delimiter)
@@ -105,37 +86,57 @@ def joined(lines: Lines, delimiter: bytes, most: int = MOST) -> tuple[bytes, int
 
 def heading(lines: Lines, delimiter: bytes) -> tuple[bytes, bool]:
     "The header, and whether its quotes are sound; where they are not, it is the first line"
-    raw, first, sound = joined(lines, delimiter)
+    raw, first, sound = joined(lines, delimiter, mark=BOM)
     if not sound: lines.back(len(raw) - first, raw)
     return raw if sound else raw[:first], sound
 
-# %% ../nbs/02a_delimited.ipynb #8e2649d8
+# %% ../nbs/02a_delimited.ipynb #ac89b7e5
 LONGEST, VAIN = 100, 1 << 20
 
 def walk(stream: BinaryIO, width: int, delimiter: str = ",") -> Iterator[tuple[int, int, bytes, list[str] | None, str]]:
     "The records after the header, as (line, byte offset, raw bytes, fields or None, why not); of one longer than 16 MiB only that much"
-    lines, by, vain = Lines(stream), delimiter.encode(), 0
+    lines, by, far, near_by = Lines(stream), delimiter.encode(), VAIN, VAIN
     skip, _ = heading(lines, by)
     line, at = 1 + skip.count(b"\n"), len(skip) + lines.rest(skip)
-    while (taken := joined(lines, by, LONGEST if vain > VAIN else MOST))[0]:
+    while (taken := joined(lines, by, most := MOST if far > 0 else LONGEST if near_by > 0 else 1))[0]:
         raw, first, _ = taken
         fields, why = parse(raw, width, delimiter)
         if fields is None and len(raw) > first:
             lines.back(len(raw) - first, raw)
-            raw, why, vain = raw[:first], "bad_quotes", vain + len(raw)
+            far, near_by = (far - len(raw), near_by) if most == MOST else (far, near_by - len(raw))
+            raw, why = raw[:first], "bad_quotes"
         blank = width > 1 and not raw.strip() and (fields is None or not raw.strip(b"\r\n"))
         if not blank: yield line, at, raw, fields, why
-        line, at = line + raw.count(b"\n"), at + len(raw) + lines.rest(raw)
+        line, at, near_by = line + raw.count(b"\n"), at + len(raw) + lines.rest(raw), near_by + 2 * len(raw)
 
-# %% ../nbs/02a_delimited.ipynb #d5c5f3a2
+# %% ../nbs/02a_delimited.ipynb #d1f41bf5
 def parse(raw: bytes, width: int, delimiter: str = ",") -> tuple[list[str] | None, str]:
     "The fields of one record, or None and the code of what is wrong with it; empty columns beyond the header's, as spreadsheets leave them, are no fault"
-    line = raw.removesuffix(b"\n").removesuffix(b"\r")
+    line = raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
     if len(line) > MOST: return None, "too_long"
     try: fields = fields_of(line.decode("utf-8"), delimiter)
     except UnicodeDecodeError: return None, "bad_utf8"
     if fields is None: return None, "bad_quotes"
     return (fields[:width], "") if len(fields) >= width and not any(fields[width:]) else (None, "wrong_number_of_columns")
+
+# %% ../nbs/02a_delimited.ipynb #9683c6df
+def header(head: bytes, delimiter: str = ",") -> list[str]:
+    "The column names in the first bytes of a CSV (UTF-8 with or without a mark, or UTF-16 with one); empty if they are not text"
+    try: text = head.decode("utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig", "ignore")
+    except UnicodeError: return []
+    if "\n" not in text: text = text.replace("\r", "\n")
+    raw, sound = heading(Lines(io.BytesIO(text.encode("utf-8", "replace"))), delimiter.encode())
+    line = raw.decode().removesuffix("\n").removesuffix("\r")
+    if not line.strip(): return []
+    return [name.strip() for name in sound and fields_of(line, delimiter) or line.replace('"', "").split(delimiter)]
+
+# %% ../nbs/02a_delimited.ipynb #1abaf7dc
+def bind(names: list[str], required: tuple[str, ...], what: str) -> list[str]:
+    "Names for all columns in file order, unknown ones numbered; raises `InvalidExport` when a required one is missing or stands twice"
+    for name in required:
+        if names.count(name) != 1:
+            raise InvalidExport(f"{what}: expected one column {name!r}, found {names.count(name)}; its columns are {clean(near(name, [n or '(no name)' for n in names], 12), 600)}.")
+    return [n if n in required else f"other_{i}" for i, n in enumerate(names)]
 
 # %% ../nbs/02a_delimited.ipynb #57fa825b
 def line_ends(opens: Callable[[], BinaryIO]) -> tuple[str, set[int]]:
@@ -193,7 +194,7 @@ def ready(opens: Callable[[], BinaryIO], path: Path | None, temp: Path) -> tuple
     copied(opens, target, lambda b: b.replace(b"\r", bytes([stand_in or 0])) if kind == "lone" else b)
     return target, chr(stand_in) if kind == "lone" else ""
 
-# %% ../nbs/02a_delimited.ipynb #dad5dc61
+# %% ../nbs/02a_delimited.ipynb #e6eb2dea
 class Newlined(io.RawIOBase):
     "A stream with newlines in the place of carriage returns"
     def __init__(self, stream: BinaryIO): self.stream = stream
@@ -203,15 +204,15 @@ class Newlined(io.RawIOBase):
         buffer[: len(block)] = block
         return len(block)
 
-def newlined(opens: Callable[[], BinaryIO]) -> tuple[Callable[[], BinaryIO], bool]:
+def newlined(opens: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
     "What opens a file so that its lines end with newlines, and whether they end with carriage returns alone in it"
     @contextmanager
-    def replaced():
+    def replaced() -> Iterator[BinaryIO]:
         with opens() as stream, io.BufferedReader(Newlined(stream), 1 << 16) as lines: yield lines
     old = line_ends(opens)[0] == "old"
     return (replaced if old else opens), old
 
-# %% ../nbs/02a_delimited.ipynb #88dbc91a
+# %% ../nbs/02a_delimited.ipynb #cdd69d34
 def read(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[str], opens: Callable[[], BinaryIO], path: Path | None, temp: Path,
          delimiter: str = ",") -> list[dict[str, Any]]:
     """Creates the temporary `table` by `select … from {rows}` over a CSV whose columns, all text, are `names`; returns what could not be read.
@@ -219,8 +220,8 @@ def read(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[st
     Each reject is a dict of record, line, byte_offset, code, message and raw. `opens` gives the file from its start; `path` is set when it is a file
     of its own. Text is exact, carriage returns included."""
     lines, old = newlined(opens)
-    with lines() as stream: sound = heading(Lines(stream), delimiter.encode())[1]
-    file, stand_in = ready(lines, None if old else path, temp) if sound else (None, "")
+    with lines() as stream: head, sound = heading(Lines(stream), delimiter.encode())
+    file, stand_in = ready(lines, None if old else path, temp) if sound and b'" ' not in head and b"\n" not in head[:-1] else (None, "")
     if file and attempt(con, table, select, names, file, stand_in, delimiter): return []
     bad, sure = [], temp / "sure.csv"
     with lines() as stream, sure.open("w", encoding="utf-8", newline="") as out:
@@ -251,9 +252,10 @@ def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list
     con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
     return not refused
 
-# %% ../nbs/02a_delimited.ipynb #6e97a80f
+# %% ../nbs/02a_delimited.ipynb #592eadd8
 def locate(opens: Callable[[], BinaryIO], width: int, wanted: dict[int, dict[str, Any]], delimiter: str = ",") -> list[dict[str, Any]]:
     "Completes rejects, keyed by their number among the readable records (from 1), with record, line, byte_offset and raw"
+    if not wanted: return []
     found, sound, (lines, old) = [], 0, newlined(opens)
     with lines() as stream:
         for record, (line, at, raw, fields, _) in enumerate(walk(stream, width, delimiter), 1):

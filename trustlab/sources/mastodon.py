@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'PUBLIC', 'ACTIVITY', 'MESSAGES', 'THREADS', 'ACTS', 'COUNTE
            'plain_text', 'collection', 'activities', 'content_of', 'author_of', 'has', 'written_at', 'likes', 'liked',
            'stage', 'tell_others']
 
-# %% ../../nbs/sources/03c_mastodon.ipynb #3666cb4c
+# %% ../../nbs/sources/03c_mastodon.ipynb #aa78614c
 import html, json, re
 from collections.abc import Iterator
 
@@ -15,6 +15,8 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
+from ..intake import unreadable
+from ..intake import unreadable
 from ..load import Intake, Reader, Sheet, array_records, parsed, register
 
 # %% ../../nbs/sources/03c_mastodon.ipynb #73c6b6f3
