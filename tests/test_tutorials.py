@@ -50,8 +50,8 @@ def store(town, tmp_path_factory):
     return path
 
 
-def test_there_are_eight_tutorials_and_a_report():
-    assert [path.stem[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "06", "07", "08"] and REPORTS
+def test_there_are_nine_tutorials_and_a_report():
+    assert [path.stem[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09"] and REPORTS
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=stem)
