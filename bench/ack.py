@@ -1,10 +1,10 @@
 """What acknowledgement with intervals costs beside a first-reply query by hand, and a bootstrap of people beside a loop that draws them; see bench/README.md."""
 
-import argparse, importlib.util, json, os, resource, statistics, subprocess, sys, tempfile, warnings
+import importlib.util, json, os, resource, statistics, subprocess, sys, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-from speed import MEMORY, generate, load
+from speed import MEMORY, asked, generate, load
 
 REPLICATES = 1000
 LIMITS = {"acknowledgement": ("first replies, Polars", 2.0), "acknowledgement, whom too": ("first replies, Polars", None), "bootstrap": ("resampling loop", 1 / 12), "first replies, pandas from text": ("acknowledgement, whom too", None)}
@@ -114,13 +114,7 @@ def measured(step: str, folder: Path) -> list:
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--rows", type=int, default=3_000_000)
-    ask.add_argument("--rounds", type=int, default=3)
-    ask.add_argument("--generate", action="store_true", help=argparse.SUPPRESS)
-    ask.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    ask.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = ask.parse_args()
+    args = asked(__doc__, STEPS)
     if args.generate: return generate(args.folder / "twcs.csv", args.rows)
     if args.step:
         spent, counted = STEPS[args.step](args.folder)

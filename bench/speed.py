@@ -102,14 +102,19 @@ def one(step: str, folder: Path) -> None:
     print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / (1024 if sys.platform != "darwin" else 2**20), counted]))
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
+def asked(text: str, steps) -> argparse.Namespace:
+    "What the command line asks of a benchmark in steps"
+    ask = argparse.ArgumentParser(description=text)
     ask.add_argument("--rows", type=int, default=3_000_000)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--generate", action="store_true", help=argparse.SUPPRESS)
-    ask.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    ask.add_argument("--step", choices=steps, help=argparse.SUPPRESS)
     ask.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = ask.parse_args()
+    return ask.parse_args()
+
+
+def main() -> None:
+    args = asked(__doc__, STEPS)
     if args.generate: return generate(args.folder / "twcs.csv", args.rows)
     if args.step: return one(args.step, args.folder)
     with tempfile.TemporaryDirectory() as temp:
