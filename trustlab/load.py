@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['CONTENT', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'ENDINGS', 'DAMAGED', 'NOTHING', 'MAPPED', 'NO_EXPORT',
-           'drop_duplicates', 'tops', 'whole_links', 'positions', 'text_links', 'link', 'climb', 'in_order', 'room',
-           'with_rows', 'link_stored', 'update_known', 'beside', 'insert_posts', 'adopt', 'insert_accounts',
+           'drop_duplicates', 'tops', 'whole_links', 'positions', 'text_links', 'setting', 'room', 'places', 'link',
+           'climb', 'with_rows', 'link_stored', 'update_known', 'beside', 'insert_posts', 'adopt', 'insert_accounts',
            'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'known_ending', 'unstage', 'staged',
            'now', 'spill', 'merge', 'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread',
            'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised', 'sniffed', 'members',
            'strangers', 'replay', 'absent', 'declare', 'bar']
 
-# %% ../nbs/03_load.ipynb #d73628d4
+# %% ../nbs/03_load.ipynb #806c7387
 import codecs, hashlib, os, re, sys, tempfile, warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -29,7 +29,7 @@ from .core import *
 from .intake import *
 from .privacy import drop_erased, hidden, mask, secret
 from .schema import SCOPES, TABLES, quoted
-from .store import Lab, half_of_memory
+from .store import Lab
 
 # %% ../nbs/03_load.ipynb #247382ea
 CONTENT = ("author_key", "kind", "created_at", "edited_at", "text", "visibility", "reply_to_key", "quote_of_key", "rating", "url")
@@ -83,16 +83,24 @@ def text_links(intake: Intake) -> pl.DataFrame:
     up[at["nth"].to_numpy()] = at["up"].to_numpy()
     return positions(up, *tops(up))
 
-# %% ../nbs/03_load.ipynb #3afc6f94
-def link(self: Intake) -> None:
-    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply (where keys are whole numbers: every staged post), its staged parent's row, the parent's author, and the conversation (null on a cycle)"
-    if self.columns("link"): return
-    if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
-    with room(self.lab, 32 * self.count("select count(*) from s_post")): climb(self)
-    if not self.lab.masked and self.count("select count(*) from post"): link_stored(self)
+# %% ../nbs/03_load.ipynb #17bca767
+@contextmanager
+def setting(con: duckdb.DuckDBPyConnection, name: str, value: str) -> Iterator[None]:
+    "Inside the block the engine's setting `name` is `value`; told over a connection of its own, since a transaction that failed takes no more statements"
+    with con.cursor() as aside:
+        before = aside.execute("select current_setting(?)", [name]).fetchall()[0][0]
+        aside.execute(f"set {name} = '{value}'")
+        try: yield
+        finally: aside.execute(f"set {name} = '{before}'")
 
-def climb(intake: Intake) -> None:
-    "Stages `s_link`, from the positions of parents that are found"
+def room(lab: Lab, size: int) -> AbstractContextManager[None]:
+    "Takes `size` bytes off the engine's memory limit inside a block (at most three quarters of it), for arrays that are not the engine's"
+    limit = lab.con.execute("select parse_formatted_bytes(current_setting('memory_limit'))::bigint").fetchall()[0][0]
+    return setting(lab.con, "memory_limit", f"{max(limit - size, limit // 4)}B")
+
+# %% ../nbs/03_load.ipynb #463914ea
+def places(intake: Intake) -> tuple[pl.DataFrame, int | None]:
+    "The positions of each staged post's parent and topmost post, and the number to add to a `thread` of them; drops duplicates"
     numbers = intake.key != "post_key" and intake.count("select count(*) from s_post") > 0
     whole = whole_links(intake) if numbers else None
     if whole is None:
@@ -100,28 +108,27 @@ def climb(intake: Intake) -> None:
         whole = whole_links(intake) if numbers and intake.duplicate else None
     found, low = whole or (text_links(intake), None)
     first, last, n = intake.con.execute("select coalesce(min(_row), 0), max(_row), count(*) from s_post").fetchall()[0]
-    if n and last - first + 1 > n: found = with_rows(intake, found, first)
+    return (with_rows(intake, found, first) if n and last - first + 1 > n else found), low
+
+# %% ../nbs/03_load.ipynb #2e474da1
+def link(self: Intake) -> None:
+    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply (where keys are whole numbers: every staged post), its staged parent's row, the parent's author, and the conversation (null on a cycle)"
+    if self.columns("link"): return
+    if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
+    climb(self)
+    if not self.lab.masked and self.count("select count(*) from post"): link_stored(self)
+
+def climb(intake: Intake) -> None:
+    "Stages `s_link`, from the positions of parents that are found"
+    with room(intake.lab, 32 * intake.count("select count(*) from s_post")): found, low = places(intake)
+    first = intake.count("select coalesce(min(_row), 0) from s_post")
     if low is None: told, tree, only = "coalesce(t.reply_to_key, t.post_key)", f"left join s_post t on t._row = f.top + {first}", "where s.parent is not null"
     else: told, tree, only = f"case when f.top is not null then '{intake.platform}:' || (f.thread + {low}) end", "", ""
-    with intake.lab.lent(found) as path, in_order(intake.con):
+    with intake.lab.lent(found) as path, setting(intake.con, "disabled_optimizers", "build_side_probe_side"):
+        del found
         intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {told} as thread
             from (select _row, {intake.parent} as parent from s_post) s positional join read_parquet($path) f
             left join s_post a on a._row = f.up + {first} {tree} {only}""", path=path)
-
-@contextmanager
-def in_order(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    "Inside the block a join keeps the rows in the order of its first table: the engine does not swap the two"
-    con.execute("set disabled_optimizers = 'build_side_probe_side'")
-    try: yield
-    finally: con.execute("reset disabled_optimizers")
-
-@contextmanager
-def room(lab: Lab, size: int) -> Iterator[None]:
-    "Takes `size` bytes off the engine's memory limit inside the block (at most three quarters of it), for arrays that are not the engine's"
-    limit = lab.con.execute("select parse_formatted_bytes(current_setting('memory_limit'))::bigint").fetchall()[0][0]
-    lab.con.execute(f"set memory_limit = '{max(limit - size, limit // 4)}B'")
-    try: yield
-    finally: lab.con.execute(f"set memory_limit = '{lab.memory_limit or half_of_memory()}'")
 
 def with_rows(intake: Intake, found: pl.DataFrame, first: int) -> pl.DataFrame:
     "Positions as rows counted from the first, where some rows were taken out of the stage"
