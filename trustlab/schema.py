@@ -14,7 +14,7 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #36369ff1
+# %% ../nbs/01_schema.ipynb #7560b484
 SCHEMA_VERSION = "2"
 WORDS = {"kind": ("owner_response", "post", "rating", "review", "service", "share"), "visibility": ("direct", "followers", "internal", "public", "unlisted"),
          "created_basis": ("assumed", "client", "epoch", "id", "offset", "utc"), "reply_basis": ("erased", "explicit", "inferred", "order", "row", "thread")}
@@ -24,8 +24,8 @@ TABLES = {
         owner_key varchar, exported_at timestamp, declared bigint, read bigint, stored bigint, changed bigint, same bigint, duplicate bigint,
         rejected bigint, covers_from timestamp, covers_to timestamp, started_at timestamp, finished_at timestamp, status varchar, notes varchar""",
     "coverage": "load_id varchar, platform varchar, container_key varchar, container varchar, closed boolean",
-    "account": """account_key varchar, platform varchar, handle varchar, display_name varchar, kind varchar, url varchar, placeholder boolean,
-        person_key varchar""",
+    "account": """account_key varchar using compression zstd, platform varchar, handle varchar, display_name varchar, kind varchar, url varchar, placeholder boolean,
+        person_key varchar using compression zstd""",
     "identity": """account_key varchar, other_key varchar, person varchar, basis varchar, reason varchar, joined_at timestamp, undone_at timestamp""",
     "role": "account_key varchar, role varchar, brand varchar, valid_from timestamp, valid_to timestamp, basis varchar",
     "post": f"""post_key varchar using compression zstd, platform varchar, author_key varchar, kind enum{WORDS["kind"]}, created_at timestamp,

@@ -194,14 +194,13 @@ def transaction(self: Lab) -> Iterator[duckdb.DuckDBPyConnection]:
 
 Lab.transaction = transaction
 
-# %% ../nbs/02_store.ipynb #4263005c
+# %% ../nbs/02_store.ipynb #79ca56fa
 @contextmanager
 def lent(self: Lab, frame: pl.DataFrame) -> Iterator[str]:
     "The path of a Parquet file with `frame`, readable in SQL as `read_parquet($path)` inside the block"
     os.makedirs(self.spill, mode=0o700, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=self.spill, suffix=".parquet") as file:
         frame.write_parquet(file.name, compression="lz4", statistics=False)
-        del frame
         yield file.name
 
 Lab.lent = lent
