@@ -526,7 +526,6 @@ def test_b3_37_a_day_that_could_be_a_month_is_not_guessed(lab, tmp_path):
     assert holds(lab) == NOTHING
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="page 03d: a table must call `intake.clock` for times of a zone, as WhatsApp does")
 def test_b3_38_hours_that_the_clock_skipped_or_showed_twice(lab, tmp_path):
     rows = "id,at,by,text\n1,2024-03-31 02:30,a,skipped\n2,2024-10-27 02:30,a,twice\n3,2024-06-01 12:00,a,plain\n"
     mapping = by_mapping(tmp_path, "csv", 'created_at = {column = "at", form = "%Y-%m-%d %H:%M", zone = "Europe/Amsterdam"}')

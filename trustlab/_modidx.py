@@ -755,6 +755,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'trustlab.mappings.time_code': ('mappings.html#time_code', 'trustlab/mappings.py'),
                                    'trustlab.mappings.valued': ('mappings.html#valued', 'trustlab/mappings.py'),
                                    'trustlab.mappings.vocabulary': ('mappings.html#vocabulary', 'trustlab/mappings.py'),
+                                   'trustlab.mappings.wall': ('mappings.html#wall', 'trustlab/mappings.py'),
                                    'trustlab.mappings.word': ('mappings.html#word', 'trustlab/mappings.py'),
                                    'trustlab.mappings.works': ('mappings.html#works', 'trustlab/mappings.py')},
             'trustlab.networks': { 'trustlab.networks.draw_view': ('networks.html#draw_view', 'trustlab/networks.py'),

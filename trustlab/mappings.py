@@ -6,7 +6,7 @@
 __all__ = ['SECTIONS', 'ORIGINS', 'STEPS', 'ALLOWED', 'PLAIN', 'Cell', 'OFFSET', 'vocabulary', 'Mapping', 'fault', 'word',
            'check_value', 'check_origin', 'check_words', 'groups_of', 'works', 'check', 'check_one', 'check_whole',
            'listed', 'columns_of', 'cells_of', 'parse', 'required', 'check_section', 'literal', 'json_path', 'phrase',
-           'origin', 'exact', 'valued', 'segments', 'moment', 'basis', 'forms', 'one_form', 'key_of', 'side_of',
+           'origin', 'exact', 'valued', 'segments', 'moment', 'basis', 'wall', 'forms', 'one_form', 'key_of', 'side_of',
            'id_code', 'time_code', 'post_columns', 'link_columns', 'named', 'post_sql', 'answer_sql', 'answer_text',
            'there', 'met', 'account_sql', 'role_sql', 'count_sql', 'mention_sql', 'folder', 'packaged', 'read_mapping']
 
@@ -285,7 +285,7 @@ def segments(x: str) -> str:
     lists = [f"list_aggregate(json_extract_string({doc}, '{path}'), 'string_agg', '')" for path in ("$[*].*[*].text", "$[*][*].text", "$[*].text")]
     return f"coalesce({', '.join(lists)}, {x})"
 
-# %% ../nbs/02d_mappings.ipynb #07991d3c
+# %% ../nbs/02d_mappings.ipynb #d5b35b44
 OFFSET = r":\d\d(\.\d+)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)\s*$"
 
 def moment(value: Any, cell: Cell) -> str:
@@ -296,6 +296,13 @@ def basis(value: Any, cell: Cell, time: str) -> str:
     "SQL for how the time in `time` (SQL too) is known: its `created_basis`"
     each = forms(value, cell)
     return "case " + " ".join(f"when {time if len(each) == 1 else t} is not null then {known}" for t, known in each) + " end"
+
+def wall(value: Any, cell: Cell) -> tuple[str, str] | None:
+    "SQL for the time on the wall of values that say no zone, and the zone they are put into; None where that is UTC"
+    zone = value.get("zone", "UTC") if isinstance(value, dict) else "UTC"
+    if zone == "UTC": return None
+    each = zip(forms(value, cell), forms(value | {"zone": "UTC"}, cell))
+    return "case " + " ".join(f"when {t} is not null then case when {known} = 'assumed' then {plain} end" for (t, known), (plain, _) in each) + " end", zone
 
 def forms(value: Any, cell: Cell) -> list[tuple[str, str]]:
     "For each form of a time, SQL for the UTC timestamp and for how it is known"

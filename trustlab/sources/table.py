@@ -12,7 +12,7 @@ __all__ = ['HEAD', 'ENDINGS', 'TOKEN', 'CODES', 'ORDER', 'FILES', 'COLUMNS', 'Sk
            'flatten', 'path_opens', 'flatten_csv', 'repeated', 'flatten_json', 'Inspection', 'shown', 'inspect',
            'kinds', 'inspect_one']
 
-# %% ../../nbs/sources/03d_table.ipynb #3850ba95
+# %% ../../nbs/sources/03d_table.ipynb #02e620a7
 import csv, html, io, json, re, tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from ..bundles import Bundle, bundles
 from ..drafts import AT_MOST, LOOKS, SUMMARY, dialect, draft, headed, look, masked, parts
 from ..intake import READERS, Intake, Reader, Sheet, array_records, register, sniff
 from ..load import MAPPED
-from ..mappings import Mapping, account_sql, answer_sql, cells_of, columns_of, count_sql, json_path, listed, literal, mention_sql, met, moment, packaged, parse, phrase, post_sql, read_mapping, role_sql, there
+from ..mappings import Mapping, account_sql, answer_sql, cells_of, columns_of, count_sql, json_path, listed, literal, mention_sql, met, moment, packaged, parse, phrase, post_sql, read_mapping, role_sql, there, wall
 from ..store import Lab
 
 # %% ../../nbs/sources/03d_table.ipynb #791f14a6
@@ -421,7 +421,7 @@ update s_record set reply_to_key = s.up, reply_basis = 'order' from spoken s
 where s.row = s_record.rowid and s_record.reply_to_key is null and s._side in ('brand', 'staff', 'bot') and s.visibility <> 'internal' and s.up is not null
 """
 
-# %% ../../nbs/sources/03d_table.ipynb #535635e5
+# %% ../../nbs/sources/03d_table.ipynb #7ab426c1
 def doubts(mapping: Mapping, cell: Callable[[str], str]) -> dict[str, str]:
     "SQL for the rows in which a value is there and is not understood, by its key"
     bare = lambda v: {k: x for k, x in v.items() if k != "values"} if isinstance(v, dict) else v
@@ -437,6 +437,8 @@ def tell(intake: Intake, table: Table) -> None:
     mapping, cell, rows = table.mapping, table.cell, "(select *, null::varchar as _id from s_row) r"
     for key, wrong in doubts(mapping, cell).items():
         if n := intake.count(f"select count(*) from {rows} where {wrong}"): intake.notes.append(f"{n:,} values for {key} were not understood, and left out.")
+    for section in ("post", "answer"):
+        if local := wall(mapping.get(section, "created_at"), cell): intake.clock(*local, table="row")
     if stars := intake.count("select count(*) from s_record where kind = 'rating'"): intake.notes.append(f"{stars:,} ratings without words cannot be answered: stored as kind 'rating', never a call.")
     asked = mapping.get("answer", "where")
     if asked and (n := intake.count(f"select count(*) from {rows} where {there(mapping, cell)} and not ({met(mapping, cell)})")): intake.notes.append(f"{n:,} answers are not published ({', '.join(asked)}), and left out.")
