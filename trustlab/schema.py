@@ -135,7 +135,7 @@ WHY_NOT = """case when t.author_key is null then 'author_unknown'
      when coalesce(h.ends_at, w.ends_at) is null then 'one_side_only'
      when o.post_key is not null and t.answered_by is null then 'answer_outside_export' end"""
 
-# %% ../nbs/01_schema.ipynb #12978226
+# %% ../nbs/01_schema.ipynb #5579c1d5
 INBOUND = """
 with side as (select * from role_span where role <> 'customer'),
 voice as (select * from side where role in ('brand', 'staff')),
@@ -158,7 +158,7 @@ outside as (
   select distinct i.post_key from interaction i left join post r on r.post_key = i.value
   where i.kind = 'declared_reply' and r.post_key is null
 ),
-spoken as (
+found as (
   select p.post_key, p.author_key, p.created_at, p.conversation_key, p.container_key, p.platform, p.visibility, p.kind, p.reply_to_key,
          coalesce(case when p.reply_basis <> 'inferred' then v.brand end, a.brand, v.brand) as brand, a.brand as answered_by, a.first_at,
          case when a.post_key is null then 'none' when a.of_one = 1 and a.first_at >= p.created_at and a.readers = 3 then 'plain' else 'look' end as reply
@@ -166,6 +166,10 @@ spoken as (
   left join voice v on v.account_key = p.reply_to_account and v.valid_from <= p.created_at and p.created_at < v.valid_to
   left join replies a on a.post_key = p.post_key
   where p.kind <> 'service'
+),
+spoken as (
+  select * from found
+  where brand is not null or post_key in (select post_key from mentioned) or container_key in (select container_key from owned)
 ),
 target as (
   select * from spoken where brand is not null
