@@ -15,10 +15,10 @@ from hypothesis import given, settings, strategies as st
 
 import trustlab as tl
 import trustlab.sources  # noqa: F401
-from trustlab import charts
+from trustlab import charts, nulls
 from trustlab.acts import from_acts
 from trustlab.core import InvalidParameter, NotIdentifiable
-from trustlab.cores import draw_circle
+from trustlab.cores import arcs, by_chance, draw_circle
 from trustlab.distances import dealt, joint, rewired, summary
 from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.pictures import apart, layout, picture, written
@@ -263,6 +263,65 @@ def test_circles_against_networkx(seed, k):
         assert row["inside"] == (row["name"] in core) and row["ties"] == mutual.degree(row["name"]) and {name[p] for p in row["partners"]} == (set(core[row["name"]]) if row["inside"] else set())
         assert (row["given"], row["received"]) == (sum(str(a) == row["name"] != str(b) for a, b, _ in rows), sum(str(b) == row["name"] != str(a) for a, b, _ in rows))
     lab.close()
+
+
+def pairs_of(arcs):
+    forth = Counter((min(a, b), max(a, b), a < b) for a, b in arcs)
+    keys = sorted({k[:2] for k in forth})
+    return pl.DataFrame({"low": [a for a, _ in keys], "high": [b for _, b in keys], "forth": [forth[a, b, True] for a, b in keys], "back": [forth[a, b, False] for a, b in keys]})
+
+
+def drawn_arcs(rng, people, n):
+    return {(a, b) for a, b in rng.integers(0, people, (n, 2)).tolist() if a != b}
+
+
+@pytest.mark.parametrize("null", ["configuration", "role"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_core_of_each_draw_is_networkx(null, k):
+    "The same draws, made by the page on null models; the core and its ties across roles by networkx, the comparison by its definition"
+    rng, size, draws = np.random.default_rng(k), 30, 40
+    arcs_ = drawn_arcs(rng, size, 160)
+    arcs_ |= {(b, a) for a, b in list(arcs_)[:25]}
+    people, role = np.arange(size) >= 5, (np.arange(size) < 5).astype(np.int64)
+    got = by_chance(pairs_of(arcs_), people, role, k, null, draws, 7)
+
+    def told(ties):
+        g = as_graph(size, [(a, b) for a, b in ties if a < b and (b, a) in ties])
+        core = nx.k_core(g, k) if g.edges else nx.Graph()
+        return len(core) / len({x for tie in ties for x in tie}), sum(bool(people[a]) != bool(people[b]) for a, b in core.edges)
+    giver, receiver = (np.array(x) for x in zip(*sorted(arcs_)))
+    kind = role[giver] * 2 + role[receiver] if null == "role" else np.zeros(giver.size, np.int64)
+    each = np.array([told(set(zip(giver.tolist(), to.tolist()))) for to in itertools.islice(nulls.rewired(giver, receiver, kind, np.random.default_rng(7)), draws)])
+    seen = told(arcs_)
+    assert got["null_mean"] == pytest.approx(each[:, 0].mean()) and got["null_sd"] == pytest.approx(each[:, 0].std(ddof=1)) and got["across_mean"] == pytest.approx(each[:, 1].mean())
+    assert got["p"] == (1 + (each[:, 0] >= seen[0] - 1e-12).sum()) / (draws + 1) and got["across_p"] == (1 + (each[:, 1] >= seen[1]).sum()) / (draws + 1)
+    assert 0 < got["null_mean"] < 1 and got["null_sd"] > 0
+
+
+def test_a_core_by_chance_is_not_called_more_than_chance():
+    "Ties drawn at random between people of very different activity: p is at most .1 in about a tenth of 150 networks, and hardly ever more"
+    low = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        busy = rng.pareto(1.5, 40) + 0.2
+        ends = rng.choice(40, (240, 2), p=busy / busy.sum())
+        frame = pairs_of({(a, b) for a, b in ends.tolist() if a != b})
+        start = next(nulls.rewired(*arcs(frame), np.zeros(arcs(frame)[0].size, np.int64), rng, rounds=50))
+        low += by_chance(pairs_of(set(zip(arcs(frame)[0].tolist(), start.tolist()))), np.ones(40, bool), np.zeros(40, np.int64), 2, "configuration", 19, seed)["p"] <= 0.1
+    assert 4 <= low <= 28, low
+
+
+def test_a_planted_circle_is_more_than_chance_and_the_null_can_be_asked_for_by_its_names(tmp_path):
+    rng = np.random.default_rng(3)
+    rows = [(f"p{a}", f"p{b}", i * 60) for i, (a, b) in enumerate(drawn_arcs(rng, 60, 90))]
+    rows += [(f"q{a}", f"q{b}", 9_000 + i * 60) for i, (a, b) in enumerate(itertools.permutations(range(6), 2))]
+    lab = acts_lab(rows)
+    plain, held = circles(lab, k=3, period="half"), circles(lab, k=3, period="half", null="degree", draws=99, seed=1)
+    assert held.frame.select(plain.frame.columns).equals(plain.frame) and held.params["null"] == "configuration" and "null_mean" not in plain.frame.columns
+    row = held.frame.row(0, named=True)
+    assert row["inside"] == 6 and row["p"] == 0.01 and row["null_mean"] < row["share_inside"] / 5 and "no null model" in plain.card.assumptions and "99 draws" in held.card.assumptions
+    for wrong in ({"null": "time"}, {"null": "nothing"}, {"null": "role", "draws": 1}, {"null": "role", "seed": -1}):
+        with pytest.raises(InvalidParameter): circles(lab, **wrong)
 
 
 def test_circles_count_ties_by_role(town):
