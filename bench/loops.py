@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 DAY, WINDOW = 86_400, 7 * 86_400
-MEMORY, STORE = "1GB", [Path("acts.duckdb")]
+MEMORY, STORE = "400MB", [Path("acts.duckdb")]
 
 
 def generate(path: Path, acts: int, hub: float = 0.0, pair: int = 0) -> None:

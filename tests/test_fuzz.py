@@ -317,13 +317,15 @@ FOUND = {
     "lines that end with carriage returns alone": ("salesforce-social", [(0, 0, 22, 1), (0, 123, 3, 0), (0, 253, 2, 0)], "folder", "loaded"),
     "a member of a zip without a name": ("trustpilot", [(0, 0, 0, 1), (0, 8993, 7, 17), (0, 3, 2, 0)], "damaged zip", "refused"),
     "an empty member without a name": ("x-api", [(0, 0, 23, 0), (0, 73, 7, 65536)], "damaged zip", "refused"),
+    "people of a topic that are no list": ("discourse", [(0, 8, 0, 1)], "folder", "loaded"),
+    "two tables of which the first is empty": ("zendesk", [(0, 133, 14, 0)], "folder", "loaded", 1),
 }
 
 
 @pytest.mark.parametrize("what", FOUND)
 def test_what_a_long_run_found(what):
-    name, edits, way, outcome = FOUND[what]
-    assert load_damaged(name, damaged(SHAPES[name][0], edits), way, False, None, False, edits) == outcome
+    name, edits, way, outcome, *shape = FOUND[what]
+    assert load_damaged(name, damaged(SHAPES[name][sum(shape)], edits), way, False, None, False, edits) == outcome
 
 
 # ---- what cuts files into records, by itself

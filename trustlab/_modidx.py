@@ -1745,6 +1745,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'trustlab.survival': { 'trustlab.survival.RiskSets': ('survival.html#risksets', 'trustlab/survival.py'),
                                    'trustlab.survival.RiskSets.incidence': ('survival.html#risksets.incidence', 'trustlab/survival.py'),
                                    'trustlab.survival.RiskSets.last': ('survival.html#risksets.last', 'trustlab/survival.py'),
+                                   'trustlab.survival.RiskSets.steps': ('survival.html#risksets.steps', 'trustlab/survival.py'),
                                    'trustlab.survival.Spread': ('survival.html#spread', 'trustlab/survival.py'),
                                    'trustlab.survival.Spread.at': ('survival.html#spread.at', 'trustlab/survival.py'),
                                    'trustlab.survival.aalen_johansen': ('survival.html#aalen_johansen', 'trustlab/survival.py'),

@@ -24,7 +24,7 @@ from .nulls import NULLS, against, chosen, rewired, shuffled
 from .returns import first_return, timed
 from .store import Lab
 
-# %% ../nbs/08_reciprocity.ipynb #3d89eef1
+# %% ../nbs/08_reciprocity.ipynb #2882401a
 def nodes(giver: np.ndarray, receiver: np.ndarray, scope: np.ndarray, scopes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Giver and receiver as nodes that belong to one scope each, and the scope of every node"
     people = int(max(giver.max(), receiver.max())) + 1
@@ -37,12 +37,12 @@ def network(giver: np.ndarray, receiver: np.ndarray, scope: np.ndarray, scopes: 
     "accounts, edges, mutual and asymmetric dyads, edge and weighted reciprocity of each scope 0..scopes-1"
     giver, receiver, scope_of = nodes(giver, receiver, scope, scopes)
     low, high, there, back = dyads(giver, receiver)
-    seen, of, both = np.zeros(scope_of.size, bool), scope_of[low], (there > 0) & (back > 0)
+    seen, of, both = np.zeros(scope_of.size, bool), scope_of[low], np.flatnonzero((there > 0) & (back > 0))
     seen[low] = seen[high] = True
-    count = lambda which: np.bincount(of[which], minlength=scopes)
-    mutual, asymmetric, returned = count(both), count(~both), np.bincount(of, 2.0 * np.minimum(there, back), scopes)
-    return pl.DataFrame({"accounts": np.bincount(scope_of[seen], minlength=scopes), "edges": 2 * mutual + asymmetric, "mutual": mutual, "asymmetric": asymmetric,
-                         "edge_reciprocity": 2 * mutual / (2 * mutual + asymmetric), "weighted_reciprocity": returned / np.bincount(of, there + back, scopes)})
+    all_, mutual, returned = np.bincount(of, minlength=scopes), np.bincount(of[both], minlength=scopes), np.bincount(of[both], 2.0 * np.minimum(there[both], back[both]), scopes)
+    edges = mutual + all_
+    return pl.DataFrame({"accounts": np.bincount(scope_of[seen], minlength=scopes), "edges": edges, "mutual": mutual, "asymmetric": all_ - mutual,
+                         "edge_reciprocity": 2 * mutual / edges, "weighted_reciprocity": returned / np.bincount(scope, minlength=scopes)})
 
 # %% ../nbs/08_reciprocity.ipynb #f2622e72
 def edges(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

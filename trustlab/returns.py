@@ -78,7 +78,7 @@ def first_return(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray) -> np.
     found[rows[same]] = rows[back[same]]
     return found
 
-# %% ../nbs/08_returns.ipynb #7c21d483
+# %% ../nbs/08_returns.ipynb #3d1c2a00
 def waits(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "For each act, the act that returned it (-1: none), the seconds until then or until the store's sight ended, and whether it was returned (1) or not (0)"
     at, ends = rows["at"].to_numpy(), rows["ends"].to_numpy()
@@ -92,7 +92,8 @@ def timed(rows: pl.DataFrame, code: np.ndarray, size: int, window: float) -> pl.
     "given, returned, returning_acts, return_rate with its interval, and the median, one row per group 0..size-1"
     back, seconds, cause = waits(rows)
     within = np.flatnonzero((cause == 1) & (seconds <= window))
-    used = np.unique(code[within] * back.size + back[within]) // max(back.size, 1)
+    used = np.sort(code[within] * back.size + back[within])
+    used = used[runs(used)] // max(back.size, 1)
     sets = survival.grouped(code, seconds, cause)
     rate, half = survival.at_horizons(sets, horizons=[window]).sort("group"), survival.quantile(sets)
     return pl.DataFrame({"given": np.bincount(code, minlength=size), "returned": np.bincount(code[within], minlength=size), "returning_acts": np.bincount(used, minlength=size)}).with_columns(

@@ -80,7 +80,7 @@ join open p on p.account_key = b.account_key and p.rank = b.rank and p.valid_fro
 group by b.account_key, b.starts, b.ends
 """
 
-# %% ../nbs/01_schema.ipynb #c5c6bf5e
+# %% ../nbs/01_schema.ipynb #43f247c0
 EXCHANGE = """
 with act as (
   select p.author_key as from_key, p.reply_to_account as to_key, p.created_at as occurred_at,
@@ -89,7 +89,7 @@ with act as (
   from post p where p.reply_to_account is not null and p.kind <> 'service'
   union all
   select p.author_key, q.author_key, p.created_at, 'quote', p.post_key, p.quote_of_key, p.platform, p.container_key, p.visibility
-  from post p join post q on q.post_key = p.quote_of_key
+  from post p join post q on q.post_key = p.quote_of_key where p.quote_of_key is not null
   union all
   select distinct i.actor_key, i.target_key, i.occurred_at, i.kind, i.post_key, i.post_key, a.platform, p.container_key,
          coalesce(p.visibility, 'public')

@@ -34,15 +34,17 @@ def numbers(name: str, values: Numbers, size: int | None = None) -> np.ndarray:
     if not wrong.size: return array
     raise InvalidParameter(f"{name} must hold finite numbers of at least 0; got {array[wrong[0]]:g} in row {wrong[0]}. Correct it, or leave it out.")
 
-# %% ../nbs/05a_survival.ipynb #789b8941
+# %% ../nbs/05a_survival.ipynb #fec6c204
 def codes(name: str, values: Numbers, size: int) -> np.ndarray:
     "`values` as an integer array of length `size`; raises `InvalidParameter` unless all are whole numbers ≥ 0"
+    whole = isinstance(values, np.ndarray) and values.dtype.kind in "iu" and values.shape == (size,) and values.min(initial=0) >= 0
+    if whole: return values.astype(np.int64, copy=False)
     array = numbers(name, values, size)
     wrong = np.flatnonzero(array != np.floor(array))
     if not wrong.size: return array.astype(np.int64)
     raise InvalidParameter(f"{name} must hold whole numbers 0, 1, 2, …; got {array[wrong[0]]:g} in row {wrong[0]}.")
 
-# %% ../nbs/05a_survival.ipynb #231c9356
+# %% ../nbs/05a_survival.ipynb #a0641b62
 @dataclass(frozen=True)
 class RiskSets:
     "One row per group and distinct time, sorted: counts `at_risk` just before, `events` of interest, `ended` by any event, `censored`"
@@ -59,6 +61,13 @@ class RiskSets:
         "Survival, cumulative incidence and its variance, worked out once"
         return incidence(self)
 
+    @cached_property
+    def steps(self) -> np.ndarray:
+        "The rows at which a curve can change: where something ended, and the first of each group"
+        begins = np.zeros(self.time.size, bool)
+        begins[self.first] = True
+        return np.flatnonzero(begins | (self.ended > 0))
+
     @property
     def last(self) -> np.ndarray:
         "The index of each group's last row, as `first` is of its first"
@@ -70,19 +79,19 @@ def starts(*columns: np.ndarray) -> np.ndarray:
     changed = [np.diff(column) != 0 for column in columns]
     return np.flatnonzero(np.append(True, np.logical_or.reduce(changed))) if columns[0].size else np.zeros(0, np.int64)
 
-# %% ../nbs/05a_survival.ipynb #6ffa1eab
+# %% ../nbs/05a_survival.ipynb #36a1efba
 def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.ndarray | None = None, count: np.ndarray | None = None) -> RiskSets:
     "The risk sets of every group 0..G-1; `cause` 0 censored, 1 of interest, other ends above; `entry` is for a single group; `count` says how many each row stands for"
     size = int(group.max(initial=-1)) + 1
-    count = np.append(np.zeros(size, np.int64), np.ones(time.size, np.int64) if count is None else count)
-    group, time = np.append(np.arange(size), group), np.append(np.zeros(size), time)
-    cause = np.append(np.full(size, -1), cause)
+    if count is not None: count = np.append(np.zeros(size, np.int64), count)
+    group, time, cause = np.append(np.arange(size), group), np.append(np.zeros(size), time), np.append(np.full(size, -1), cause)
     order = np.argsort(time)
-    order = order[np.argsort(group[order].astype(np.uint16 if size < 65536 else np.int64), kind="stable")]
-    group, time, cause, count = group[order], time[order], cause[order], count[order]
+    if size > 1: order = order[np.argsort(group[order].astype(np.uint16 if size < 65536 else np.int64), kind="stable")]
+    group, time, cause = group[order], time[order], cause[order]
     rows = starts(group, time)
     if not rows.size: return RiskSets(rows, time, rows, rows, rows, rows, rows)
-    events, ended, censored = (np.add.reduceat(hit * count, rows) for hit in (cause == 1, cause > 0, cause == 0))
+    each = (cause == 1, cause > 0, cause == 0)
+    events, ended, censored = (np.add.reduceat(hit if count is None else hit * count[order], rows, dtype=np.int64) for hit in each)
     left = np.cumsum(ended + censored)
     first = starts(group[rows])
     total = left[np.append(first[1:], rows.size) - 1]
@@ -141,16 +150,16 @@ def kaplan_meier(time: Numbers, event: Numbers, entry: Numbers | None = None, le
 KAPLAN_MEIER = dict.fromkeys(["time", "at_risk", "events", "censored", "survival", "low", "high"], pl.Float64)
 KAPLAN_MEIER |= dict.fromkeys(["at_risk", "events", "censored"], pl.Int64)
 
-# %% ../nbs/05a_survival.ipynb #f7974c6f
+# %% ../nbs/05a_survival.ipynb #1c2fb84f
 def incidence(sets: RiskSets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Per row of the risk sets: survival from all causes, cumulative incidence of the event of interest, and its variance"
-    begins = np.zeros(sets.time.size, bool)
-    begins[sets.first] = True
-    keep = begins | (sets.ended > 0)
-    n, d, k = (column[keep].astype(float) for column in (np.maximum(sets.at_risk, 1), sets.ended, sets.events))
-    first = np.flatnonzero(begins[keep])
+    begins, keep, steps = np.zeros(sets.time.size, bool), np.zeros(sets.time.size, np.int64), sets.steps
+    begins[sets.first], keep[steps] = True, 1
+    n, d, k = (column[steps].astype(float) for column in (sets.at_risk, sets.ended, sets.events))
+    n = np.maximum(n, 1)
+    first = np.flatnonzero(begins[steps])
     survival = running(np.multiply, 1 - d / n, first)
-    before = np.where(begins[keep], 1, np.roll(survival, 1))
+    before = np.where(begins[steps], 1, np.roll(survival, 1))
     estimate = np.minimum(running(np.add, before * k / n, first), 1)
     g, h = d / np.maximum(n * (n - d), 1) * (d < n), before * k / n**2
     terms = np.stack([g, g * estimate + h, g * estimate**2 + 2 * h * estimate + before * h * (n - k) / n], axis=1)
@@ -244,15 +253,15 @@ def at_horizons(group: Numbers | RiskSets, time: Numbers | None = None, cause: N
 
 HORIZONS = {"group": pl.Int64, "horizon": pl.Float64, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "at_risk": pl.Int64}
 
-# %% ../nbs/05a_survival.ipynb #24c40c65
-def first_reached(sets: RiskSets, height: np.ndarray, q: float) -> np.ndarray:
-    "Each group's first time at which `height` is at least q (to 1e-12); nan where it never is"
+# %% ../nbs/05a_survival.ipynb #530fe493
+def first_reached(sets: RiskSets, rows: np.ndarray, height: np.ndarray, q: float) -> np.ndarray:
+    "Each group's first time at which `height`, given in `rows`, is at least q (to 1e-12); nan where it never is"
     reached = np.full(sets.first.size, np.nan)
-    rows = np.flatnonzero(height >= q - 1e-12)[::-1]
+    rows = rows[height >= q - 1e-12][::-1]
     reached[sets.group[rows]] = sets.time[rows]
     return reached
 
-# %% ../nbs/05a_survival.ipynb #8f8da548
+# %% ../nbs/05a_survival.ipynb #38225740
 def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numbers | None = None, q: float = 0.5, level: float = 0.95, spread: Spread | None = None) -> pl.DataFrame:
     """The time by which a share `q` has had the event of interest, one row per group: group, value, low, high; null = not reached.
 
@@ -261,9 +270,10 @@ def quantile(group: Numbers | RiskSets, time: Numbers | None = None, cause: Numb
     z_score(level)
     if not 0 < q < 1: raise InvalidParameter(f"q must lie between 0 and 1, for instance 0.5 for the median; got {q!r}.")
     sets = grouped(group, time, cause)
-    curve = read_off(sets, np.arange(sets.time.size), sets.time, level, spread)
+    steps = sets.steps
+    curve = read_off(sets, steps, sets.time[steps], level, spread)
     heights = curve["estimate"], np.where(curve["estimate"] > 0, curve["high"], 0), curve["low"]
-    value, low, high = (first_reached(sets, height, q) for height in heights)
+    value, low, high = (first_reached(sets, steps, height, q) for height in heights)
     return pl.DataFrame({"group": np.arange(value.size), "value": value, "low": low, "high": high}, QUANTILE, nan_to_null=True)
 
 QUANTILE = {"group": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}

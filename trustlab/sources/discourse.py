@@ -79,7 +79,7 @@ def posts(bundle: Bundle, names: list[str]) -> Iterator[tuple[str, int, int, str
         for document in documents(bundle, name):
             for record, piece in enumerate(pieces(*document, POSTS), record + 1): yield name, record, *piece
 
-# %% ../../nbs/sources/03t_discourse.ipynb #27613b13
+# %% ../../nbs/sources/03t_discourse.ipynb #9ceb1920
 TOPIC = {"topic": pl.String, "title": pl.String, "archetype": pl.String, "solved": pl.String, "solver": pl.String, "stream": pl.List(pl.String)}
 PEOPLE = {"id": pl.String, "username": pl.String, "name": pl.String}
 
@@ -90,7 +90,8 @@ def topics(bundle: Bundle, names: list[str]) -> tuple[pl.DataFrame, pl.DataFrame
         if not isinstance(page, dict) or not isinstance(page.get("post_stream"), dict): continue
         stream, solved, details = (x.get(k) for x, k in ((page["post_stream"], "stream"), (page, "accepted_answer"), (page, "details")))
         solved, details = (x if isinstance(x, dict) else {} for x in (solved, details))
-        people += [{k: known(p.get(k)) for k in PEOPLE} for p in details.get("participants") or () if isinstance(p, dict) and p.get("id") is not None and p.get("username")]
+        there = details.get("participants")
+        people += [{k: known(p.get(k)) for k in PEOPLE} for p in (there if isinstance(there, list) else []) if isinstance(p, dict) and p.get("id") is not None and p.get("username")]
         found.append({"topic": known(page.get("id")), "title": known(page.get("title")), "archetype": known(page.get("archetype")), "solved": known(solved.get("post_number")),
                       "solver": known(solved.get("accepter_username")), "stream": [str(i) for i in stream] if isinstance(stream, list) else None})
     return pl.DataFrame(found, schema=TOPIC, orient="row"), pl.DataFrame(people, schema=PEOPLE, orient="row")

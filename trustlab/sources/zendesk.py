@@ -9,9 +9,10 @@ __all__ = ['TOKEN', 'ARRAYS', 'TABLES', 'KIND', 'ENTRY', 'TICKET', 'PERSON', 'HO
            'table_of', 'kinds', 'find', 'field', 'exact_id', 'firm', 'roles', 'gather', 'lined', 'data_files', 'stage',
            'tell']
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #3d82e222
-import codecs, json, os, re
+# %% ../../nbs/sources/03e_zendesk.ipynb #0a747ae7
+import codecs, json, os, re, tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import polars as pl
 
@@ -87,13 +88,12 @@ def framed(bundle: Bundle, forms: dict[str, tuple[str, list[str]]]) -> Iterator[
                 for at, text, whole in array_records(stream, opens):
                     if text: record += 1; yield name, record, at, text, whole
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #4cd9cfb1
+# %% ../../nbs/sources/03e_zendesk.ipynb #cdbb4c29
 def tabled(intake: Intake, name: str, columns: dict[str, str]) -> tuple[int, int]:
     "Adds the rows of a CSV to `s_raw`, as objects with the keys that `columns` gives to its columns; returns the number before its first record, and its width"
     names = header(intake.bundle.head(name, 1 << 16))
     have, first = [c for c in columns if c in names], intake.count("select (select coalesce(max(record), 0) from s_raw) + (select count(*) from s_reject)")
-    folder, pairs = intake.temp / f"table{first}", ", ".join(f"'{columns[c]}', {quoted(c)}" for c in have)
-    folder.mkdir()
+    folder, pairs = Path(tempfile.mkdtemp(dir=intake.temp)), ", ".join(f"'{columns[c]}', {quoted(c)}" for c in have)
     path = intake.bundle.path if intake.bundle.plain else None
     bad = read(intake.con, "desk_row", f"select row_number() over () as nth, json_object({pairs})::varchar as doc from {{rows}}", bind(names, tuple(have),
         f"{intake.bundle.path}:{clean(name)}"),
