@@ -419,8 +419,8 @@ def test_check_and_sources(here, ten):
 
 SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")},
             "first_ends": {"by": ("brand",)}, "page_response_rate": {"brand": "ElmBooks"}, "question_response_rate": {"by": ("brand",)}, "care": {"by": ("brand",)}, "after_care": {"brand": "ElmBooks"},
-            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "app"}, "person_view": {}}
-IN_TOWN = ("return_times", "triads", "loops", "pay_forward", "effect", "bystanders", "degrees", "circles", "friendsource", "person_view")
+            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "dose_response": {"horizon": "30d"}, "contrast": {"exposure": "redirected", "against": "canned", "horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "app"}, "person_view": {}}
+IN_TOWN = ("return_times", "triads", "loops", "pay_forward", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view")
 
 
 def settings_of(name, store):
@@ -572,7 +572,7 @@ def test_refused_input_is_4_and_leaves_nothing(line, says, here, desk):
     assert {name: (desk / name).read_bytes() for name in names(desk)} == before
 
 
-@pytest.mark.parametrize("name", ["acknowledgement", "worklist", "conversion", "reciprocity", "advocates", "effect", "bystanders", "degrees", "circles", "return_times", "triads", "loops", "pay_forward"])
+@pytest.mark.parametrize("name", ["acknowledgement", "worklist", "conversion", "reciprocity", "advocates", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "return_times", "triads", "loops", "pay_forward"])
 def test_a_question_that_the_store_cannot_answer_is_4(name, here, tmp_path):
     with Lab(tmp_path / "bare.duckdb"): pass
     fine(here(tmp_path, f"measure {name} bare.duckdb"), 4)

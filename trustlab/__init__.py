@@ -26,6 +26,7 @@ from trustlab.returns import return_times
 from trustlab.temporal_loops import loops, pay_forward
 from trustlab.advocacy import advocates
 from trustlab.journeys import conversion
+from trustlab.contrasts import contrast, dose_response
 from trustlab.effects import effect
 from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.sample import simulate, write
@@ -37,7 +38,7 @@ except PackageNotFoundError: __version__ = "0"
 
 __all__ = [
     "Lab", "Receipt", "Measure", "Card", "Calendar", "from_acts", "acknowledgement", "first_ends", "page_response_rate", "question_response_rate", "ranked",
-    "worklist", "care", "after_care", "classify", "reciprocity", "return_times", "triads", "loops", "pay_forward", "advocates", "conversion", "effect", "bystanders", "degrees", "circles", "friendsource", "person_view", "report", "simulate", "write",
+    "worklist", "care", "after_care", "classify", "reciprocity", "return_times", "triads", "loops", "pay_forward", "advocates", "conversion", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view", "report", "simulate", "write",
     "intervals", "survival", "causal", "trials", "charts", "TrustlabError", "UnknownSource", "InvalidExport", "UnsafeArchive", "InvalidParameter", "NotIdentifiable",
     "StoreLocked", "StoreDamaged", "StoreVersion", "ReportFailed", "TrustlabWarning", "PartialExport", "SmallSample", "ScopeWarning",
 ]

@@ -235,7 +235,7 @@ def value_of(name: str, text: str, default: Any = None, kind: str = "") -> Any:
         if "str" not in kind: raise InvalidParameter(f"{name} must be a number; got {text!r}.")
     return text
 
-# %% ../nbs/14_cli.ipynb #f9f646da
+# %% ../nbs/14_cli.ipynb #33730ce6
 def split(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
     "Texts `key=value` as names and texts; raises `InvalidParameter` for one that has no sign, or a name that stands twice"
     values: dict[str, str] = {}
@@ -252,7 +252,7 @@ def chosen(pairs: Iterable[str], known: Mapping[str, tuple[Any, str]]) -> dict[s
 
 MEASURES = {"acknowledgement": "acknowledgement", "first_ends": "acknowledgement", "page_response_rate": "platform_rates", "question_response_rate": "platform_rates",
             "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity", "return_times": "returns", "triads": "census", "loops": "temporal_loops", "pay_forward": "temporal_loops",
-            "advocates": "advocacy", "conversion": "journeys", "effect": "effects", **dict.fromkeys(("bystanders", "degrees", "circles", "friendsource", "person_view"), "networks")}
+            "advocates": "advocacy", "conversion": "journeys", "effect": "effects", "dose_response": "contrasts", "contrast": "contrasts", **dict.fromkeys(("bystanders", "degrees", "circles", "friendsource", "person_view"), "networks")}
 
 def function_of(name: str) -> Callable[..., Measure | pl.DataFrame]:
     "The function of a measure by its name, from the module that holds it"

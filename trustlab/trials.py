@@ -191,9 +191,9 @@ def landmark(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl.D
     result and errors as `sequential`."""
     return at_landmark(setting(people, covariates, history, horizon, every, outcome), days(day, "day"), censor, cap, level)
 
-# %% ../nbs/05b_trials.ipynb #e2f17a93
-def at_landmark(found: Setting, at: float, censor: bool, cap: float, level: float) -> Emulation:
-    "The landmark comparison of a checked setting"
+# %% ../nbs/05b_trials.ipynb #23f1094b
+def at_landmark(found: Setting, at: float, censor: bool, cap: float, level: float, negative: tuple[float, float, float] | None = None) -> Emulation:
+    "The landmark comparison of a checked setting, with the negative control's result beside it"
     here, arm = found.people.stop > at, found.people.exposed <= at
     if not (here & arm).any() or not (here & ~arm).any():
         raise NotIdentifiable(f"At day {at:g} {(here & arm).sum():,} exposed and {(here & ~arm).sum():,} unexposed people are still followed; both are needed. Choose another landmark.")
@@ -213,7 +213,7 @@ def at_landmark(found: Setting, at: float, censor: bool, cap: float, level: floa
         later, still = replace(found.alike, code=found.alike.code[then]), replace(crowd, stop=np.where(arm, 0, crowd.stop))
         grid = grid_of(found.edges, outcomes(groups(), found.edges, 1))
         stay = staying(groups, still, base, grid, exposure(still, later, found.every, found.starts), found.every, cap, later=later)
-    return finished(Design("landmark" if censor else "landmark_itt", groups, 1, stay), crowd, base, found.edges, found.horizons, level, chance, cap)
+    return finished(Design("landmark" if censor else "landmark_itt", groups, 1, stay), crowd, base, found.edges, found.horizons, level, chance, cap, negative)
 
 # %% ../nbs/05b_trials.ipynb #548fb1e1
 def by_then(base: Patterns, here: np.ndarray, arm: np.ndarray) -> Exposure:

@@ -1,0 +1,145 @@
+"""Doses and contrasts: the beginnings against counts in plain Python, the contrast against laws that are known, refusals in words, charts."""
+import csv
+import warnings
+from collections import defaultdict
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+import trustlab as tl
+import trustlab.sources  # noqa: F401
+from trustlab import trials
+from trustlab.contrasts import RESULTS, asked, begun, contrast, dose_response
+from trustlab.core import InvalidParameter, NotIdentifiable
+from trustlab.effects import effect
+from trustlab.patterns import patterns
+
+pytestmark = pytest.mark.filterwarnings("ignore::trustlab.core.TrustlabWarning")
+HEAD, START = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id".split(","), datetime(2024, 1, 1)
+
+
+def rows_of(seed, people=40, calls=160):
+    "Random calls and answers to some of them, as (id, author, inbound, minute, text, parent)"
+    rng, rows = np.random.default_rng(seed), []
+    for i in range(calls):
+        who, at = str(101 + rng.integers(people)), int(rng.integers(0, 60 * 1440))
+        rows.append((1000 + 2 * i, who, True, at, "@Acme " + str(rng.choice(["my parcel is late", "I entered the giveaway #giveaway #ad", "hello"])), None))
+        if rng.random() < 0.6: rows.append((1001 + 2 * i, "Acme", False, at + int(rng.integers(1, 4000)), "we are on it", 1000 + 2 * i))
+    return rows + [(1, "Acme", False, 80 * 1440, "hello all", None)]
+
+
+def loaded(path, rows):
+    with path.open("w", newline="") as out:
+        write = csv.writer(out).writerow
+        write(HEAD)
+        for i, who, inbound, at, text, parent in rows: write([i, who, inbound, (START + timedelta(minutes=at)).strftime("%a %b %d %H:%M:%S +0000 %Y"), text, "", parent or ""])
+    lab = tl.Lab()
+    lab.load(path)
+    return lab
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_dose_begins_with_the_one_before(tmp_path, seed):
+    rows = rows_of(seed)
+    lab, when = loaded(tmp_path / "twcs.csv", rows), lambda minute: START + timedelta(minutes=minute)
+    table, acts, _ = asked(lab, ["acknowledged"], "silence", None, "account", "Doses", doses=3)
+    calls, told = {i: (who, at) for i, who, inbound, at, *_ in rows if inbound}, defaultdict(set)
+    for _, _, inbound, at, _, parent in rows:
+        if not inbound and parent: told[calls[parent][0]].add(at)
+    for n in (1, 2, 3):
+        got, args = begun(table, acts, pl.col("entry" if n == 1 else f"dose_{n - 1}"), pl.col(f"dose_{n}"), ["30d"], "14d")
+        truth = {}
+        for who in {who for who, _ in calls.values()}:
+            times = sorted(told[who])
+            start = min(at for w, at in calls.values() if w == who) if n == 1 else times[n - 2] if len(times) >= n - 1 else None
+            if start is not None: truth["twcs:" + who] = (when(start), when(times[n - 1]) if len(times) >= n else None)
+        assert {p: (e, x) for p, e, x in got.select("person", "entry", "exposed_at").iter_rows()} == truth
+        first = args["history"].sort("id", "time").group_by("id", maintain_order=True).first()
+        so_far = {p: k for p, k in got.select("id", "person").join(first, on="id").select("person", "so_far").iter_rows()}
+        assert so_far == {p: sum("twcs:" + w == p and when(at) <= e for w, at in calls.values()) for p, (e, _) in truth.items()}
+    lab.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_contrast_begins_with_the_first_of_the_two(tmp_path, seed):
+    rows = rows_of(10 + seed, people=200, calls=700)
+    lab = loaded(tmp_path / "twcs.csv", rows)
+    table, _, _ = asked(lab, ["giveaway", "acknowledged"], "silence", None, "account", "Contrast", rival="acknowledged")
+    calls, given, told = {i: who for i, who, inbound, *_ in rows if inbound}, defaultdict(list), defaultdict(list)
+    for _, who, inbound, at, text, parent in rows:
+        if inbound and "#giveaway" in text: given[who].append(at)
+        if not inbound and parent: told[calls[parent]].append(at)
+    when = lambda times: START + timedelta(minutes=min(times)) if times else None
+    assert {p: (a, b) for p, a, b in table.select("person", "exposed_at", "rival_at").iter_rows()} == {"twcs:" + w: (when(given[w]), when(told[w])) for w in set(calls.values())}
+    m = contrast(lab, outcome="silence", horizon="40d")
+    arms = [w for w in set(calls.values()) if given[w] or told[w]]
+    gone = sum("with the outcome at or before entry" in n and int(n.split()[0]) for n in m.notes)
+    assert m.frame["n"][0] == len(arms) - gone and gone < len(arms) / 2
+    assert m.frame["exposed"][0] <= sum(bool(given[w]) and (not told[w] or min(given[w]) < min(told[w])) for w in arms)
+    lab.close()
+
+
+def test_the_contrast_finds_what_was_put_in_and_the_plain_comparison_does_not():
+    "Of two exposures one is given to people of one kind more often, who do more anyway: 60 worlds, hazard ratio 1.8"
+    found, plain, held = [], [], 0
+    for seed in range(60):
+        rng, n = np.random.default_rng(seed), 1200
+        x = rng.random(n) < 0.5
+        arm = rng.random(n) < np.where(x, 0.65, 0.3)
+        event = rng.exponential(1 / (0.006 * np.exp(0.9 * x + np.log(1.8) * arm)))
+        people = pl.DataFrame({"id": np.arange(n), "entry": 0.0, "end": 90.0, "exposed_at": pl.Series(np.where(arm, 0.0, np.nan)).fill_nan(None), "event_at": pl.Series(np.where(event < 90, event, np.nan)).fill_nan(None), "kind": x.astype(str)})
+        setting = trials.setting(people, ["kind"], None, "90d", "14d")
+        row, bare = (trials.at_landmark(s, 0.0, False, 20.0, 0.95).frame.filter(estimand="hazard_ratio").row(0, named=True) for s in (setting, replace(setting, alike=patterns([], n))))
+        found.append(np.log(row["estimate"])), plain.append(np.log(bare["estimate"]))
+        held += row["low"] < 1.8 < row["high"]
+    assert abs(np.mean(found) - np.log(1.8)) < 0.05 and held >= 52 and np.mean(plain) - np.log(1.8) > 0.15
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    place = tmp_path_factory.mktemp("giveaways")
+    tl.write(tl.simulate(seed=3, scenario="giveaways", customers=2500), place)
+    with tl.Lab() as lab, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lab.load(place / "twcs.csv")
+        yield lab
+
+
+def test_a_giveaway_against_an_answer_is_told_with_what_speaks_against_it(town):
+    "Who joins a giveaway is engaged, and that shows in posts before: the groups cannot be made alike, and the verdict says so"
+    m = contrast(town, horizon="14d")
+    assert m.frame["method"].unique(maintain_order=True).to_list() == ["contrast", "contrast_unadjusted"] and m.notes[0].startswith("Verdict: No causal reading: ") and m.frame["max_smd"][0] > 0.1
+    assert m.detail["smd_after"].abs().max() < m.detail["smd_before"].abs().max() and m.params["against"] == "acknowledged" and m.frame["negative_control"][0] is not None
+    assert m.figure().data[0].x and "giveaway against acknowledged" in m.figure().layout.title.text and str(m.frame["n"].max()) in m.figure().to_json().replace(",", "")
+    small = m.suppressed(10_000)
+    assert small.frame["estimate"].null_count() == small.frame.height and not small.figure().data
+
+
+def test_the_first_dose_is_the_effect(town):
+    m, one = dose_response(town, doses=2, horizon="30d"), effect(town, horizon="30d")
+    columns = ["estimand", "estimate", "low", "high", "n", "events"]
+    assert m.frame.filter(dose=1, method="trials").select(columns).equals(one.frame.filter(method="trials").select(columns))
+    assert m.frame["dose"].unique().to_list() == [1, 2] and [n.split(":")[0] for n in m.notes if n.startswith("dose")] == ["dose 1", "dose 2"] and len(m.figure().data[0].x) == 4
+
+
+def test_a_dose_that_too_few_had_is_told_and_bad_questions_are_named(town, tmp_path):
+    m = dose_response(town, doses=20, horizon="30d")
+    assert m.frame["dose"].max() < 20 and f"dose {m.frame['dose'].max() + 1} has no answer: " in m.notes[-1]
+    for call in (lambda: contrast(town, "luck"), lambda: contrast(town, against="giveaway"), lambda: contrast(town, outcome="posts"), lambda: contrast(town, horizon="soon"), lambda: dose_response(town, doses=0),
+                 lambda: dose_response(town, doses=True), lambda: dose_response(town, outcome="posts"), lambda: dose_response(town, every="x"), lambda: contrast(town, brand="nobody")):
+        with pytest.raises(InvalidParameter): call()
+    lab = loaded(tmp_path / "twcs.csv", [(1, "101", True, 5, "@Acme hello", None), (2, "Acme", False, 9, "hi", 1)])
+    for call in (lambda: contrast(lab), lambda: dose_response(lab), lambda: contrast(tl.Lab()), lambda: dose_response(tl.Lab())):
+        with pytest.raises(NotIdentifiable): call()
+    lab.close()
+
+
+@pytest.mark.parametrize("outcome", RESULTS)
+@pytest.mark.parametrize("pair", [("giveaway", "acknowledged"), ("redirected", "canned"), ("promotion", "acknowledged"), ("reaction", "acknowledged")])
+def test_every_contrast_is_answered_or_refused_in_words(town, pair, outcome):
+    try: m = contrast(town, *pair, outcome=outcome, horizon="30d")
+    except NotIdentifiable as error: assert any(c.isdigit() for c in str(error))
+    else: assert m.frame["low"].le(m.frame["estimate"]).all() and m.notes[0].startswith("Verdict: ")
