@@ -3,6 +3,7 @@ import re
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
 
+import numpy as np
 import polars as pl
 import pytest
 import test_oracles_measures as oracle
@@ -10,6 +11,7 @@ import test_oracles_measures as oracle
 import trustlab as tl
 from trustlab import effects, journeys
 from trustlab.advocacy import occasioned
+from trustlab.person_time import FRAME
 from trustlab.core import InvalidParameter, NotIdentifiable
 from trustlab.suppression import suppressed
 
@@ -287,7 +289,29 @@ def test_the_placebo_moves_waits_between_neighbours():
 
 
 def test_false_finds_draw_a_ratio_towards_one():
-    curves = pl.DataFrame({"horizon": [90.0], "unexposed": [0.10], "exposed": [0.20]})
-    assert "1.00" not in effects.with_false_finds(pl.DataFrame(), curves, 0.6, 0.9)[0]
-    assert effects.with_false_finds(pl.DataFrame(), curves, 0.5, 1.0)[0].endswith("would be 2.00 to 3.00")
-    assert "not known well enough" in effects.with_false_finds(pl.DataFrame(), curves, 0.0, 1.0)[0]
+    "Of a risk of .10 without and .20 with, half are false finds: .05 of either are, and .05 and .15 are left, three times as many"
+    curves, frame = pl.DataFrame({"horizon": [90.0], "unexposed": [0.10], "exposed": [0.20]}), pl.DataFrame({c: [None] for c in FRAME}, schema=FRAME)
+    row = lambda low, high: pl.concat([frame.with_columns(method=pl.lit("trials"), estimand=pl.lit(e), horizon=90.0, estimate=pl.lit(2.0), low=pl.lit(low), high=pl.lit(high)) for e in ("risk_difference", "risk_ratio", "hazard_ratio")])
+    made, notes = effects.with_false_finds(row(2.0, 2.0), curves, 0.5, 1.0)
+    last = made.row(-1, named=True)
+    assert made.height == 4 and (last["method"], last["estimand"], last["low"], last["high"]) == ("trials_corrected", "risk_ratio", 2.0, 3.0) and last["estimate"] == pytest.approx((2 - 0.25) / 0.75) and "between 2.00 and 3.00" in notes[0]
+    wide = effects.with_false_finds(row(0.8, 2.0), curves, 0.5, 0.9)[0].row(-1, named=True)
+    assert wide["low"] == pytest.approx((0.8 - 0.5 * 0.8) / (1 - 0.5 * 0.8)) and wide["high"] == 3.0
+    assert effects.with_false_finds(row(1.5, 2.5), curves, 1.0, 1.0)[0].height == 3 and effects.with_false_finds(row(1.5, 2.5), curves, 1.0, 1.0)[1] == []
+    for low in (0.0, -0.1): assert "not known well enough" in effects.with_false_finds(row(1.5, 2.5), curves, low, 1.0)[1][0]
+
+
+def test_the_corrected_ratio_finds_the_truth_among_false_finds():
+    "True risks .08 and .16, and false finds alike in both groups: the plain ratio is drawn to 1, the corrected interval holds 2"
+    held = plain = 0
+    for seed in range(200):
+        rng, n, p = np.random.default_rng(seed), 3000, 0.6
+        false = 0.08 * (1 - p) / p
+        hits = [rng.binomial(n, r + false) for r in (0.08, 0.16)]
+        ratio, se = hits[1] / hits[0], np.sqrt(1 / hits[0] - 1 / n + 1 / hits[1] - 1 / n)
+        ends = ratio * np.exp(-1.96 * se), ratio * np.exp(1.96 * se)
+        plain += ends[0] < 2 < ends[1]
+        frame = pl.DataFrame({c: [None] for c in FRAME}, schema=FRAME).with_columns(method=pl.lit("trials"), estimand=pl.lit("risk_ratio"), horizon=90.0, estimate=pl.lit(ratio), low=pl.lit(ends[0]), high=pl.lit(ends[1]))
+        last = effects.with_false_finds(frame, pl.DataFrame({"horizon": [90.0], "unexposed": [hits[0] / n], "exposed": [hits[1] / n]}), p - 0.05, p + 0.05)[0].row(-1, named=True)
+        held += last["low"] < 2 < last["high"]
+    assert held >= 186 and plain < 100, (held, plain)

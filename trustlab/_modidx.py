@@ -518,6 +518,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'trustlab.effects.posting': ('effect.html#posting', 'trustlab/effects.py'),
                                   'trustlab.effects.rates': ('effect.html#rates', 'trustlab/effects.py'),
                                   'trustlab.effects.ratio_of': ('effect.html#ratio_of', 'trustlab/effects.py'),
+                                  'trustlab.effects.right_finds': ('effect.html#right_finds', 'trustlab/effects.py'),
                                   'trustlab.effects.spoken_verdict': ('effect.html#spoken_verdict', 'trustlab/effects.py'),
                                   'trustlab.effects.with_false_finds': ('effect.html#with_false_finds', 'trustlab/effects.py')},
             'trustlab.hazards': { 'trustlab.hazards.CoxFit': ('hazards.html#coxfit', 'trustlab/hazards.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOVING', 'RESULTS', 'DOSE_CARD', 'CARD', 'begun', 'asked', 'dose_response', 'draw_doses', 'contrast', 'draw_contrast']
 
-# %% ../nbs/09c_contrasts.ipynb #148d28a5
+# %% ../nbs/09c_contrasts.ipynb #0f4ef1ef
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ import polars as pl
 from . import signals, trials
 from .acknowledgement import answerable, brands_of
 from .core import *
-from .effects import EXPOSURES, OUTCOMES, READS, covariates_of, forest, people
+from .effects import EXPOSURES, OUTCOMES, READS, covariates_of, forest, people, right_finds, with_false_finds
 from .identity import PER, card_per, persons_note, pinned_per
 from .patterns import patterns, tallies
 from .person_time import FRAME
@@ -41,7 +41,7 @@ def asked(lab: Lab, exposures: Sequence[str], outcome: str, brands: list[str] | 
     if early.height: notes.append(Note(f"left out: {early.height:,} people with the outcome at or before their first call", early["person"].n_unique()))
     return table.join(early.select("id"), on="id", how="anti", maintain_order="left"), acts, notes
 
-# %% ../nbs/09c_contrasts.ipynb #b22f7efb
+# %% ../nbs/09c_contrasts.ipynb #27075a0d
 DOSE_CARD = Card(
     "Dose and response", "hazard and risk of the outcome after the n-th acknowledgement against those who had n − 1 and not yet the n-th, by sequential trials",
     "people with the outcome within the horizon, by arm", "people who had n − 1 acknowledgements, from the (n − 1)-th on (the first dose: from the first call on)",
@@ -53,13 +53,13 @@ def dose_response(lab: Lab, outcome: str = "advocacy", doses: int = 3, horizon: 
     """What the first, second, … acknowledgement each add to an outcome.
 
     `outcome`: advocacy, unprompted, resolved, thanks or silence; `doses`: how many; `horizon` of the risks, `every`: the step and window of the trials; `brand`: only these; `per`: account or person.
-    Frame: dose, then the columns of `effect`, with methods trials and trials_unadjusted (risk_difference, risk_ratio, hazard_ratio). A note has the verdict of each dose; a dose too few had is noted, not estimated.
+    Frame: dose, then the columns of `effect`, with methods trials, trials_unadjusted and, where finds can be wrong, trials_corrected (risk_difference, risk_ratio, hazard_ratio). A note has the verdict of each dose; a dose too few had is noted, not estimated.
     Raises `NotIdentifiable` where the first dose has no answer, `InvalidParameter`; warns `ScopeWarning`. Definition: the card."""
     outcome, per, brands, spans = choose("outcome", outcome, RESULTS), choose("per", per, PER), brands_of(lab, brand), horizons(horizon, "horizon")
     if not isinstance(doses, int) or isinstance(doses, bool) or not 1 <= doses <= 20: raise InvalidParameter(f"doses must be a whole number from 1 to 20; got {doses!r}.")
     seconds(every, "every")
     table, acts, notes = asked(lab, ["acknowledged"], outcome, brands, per, f"What each acknowledgement does to {outcome}", doses=doses)
-    frames, said = [], []
+    frames, said, right = [], [], right_finds(lab, outcome)
     for n in range(1, doses + 1):
         rows, args = begun(table, acts, pl.col("entry" if n == 1 else f"dose_{n - 1}"), pl.col(f"dose_{n}"), spans, every)
         try: found, plain = trials.sequential(rows, **args), trials.sequential(rows, **(args | {"covariates": ()}), adjust="none")
@@ -67,8 +67,9 @@ def dose_response(lab: Lab, outcome: str = "advocacy", doses: int = 3, horizon: 
             if n == 1: raise
             said.append(f"dose {n} has no answer: {error}")
             break
-        frames += [part.frame.select(pl.lit(n).cast(pl.Int64).alias("dose"), pl.all()) for part in (found, plain)]
-        said += [f"dose {n}: {found.verdict}", *(note for note in found.notes if note not in said)]
+        rows, more = with_false_finds(pl.concat([found.frame, plain.frame]), found.curves, *right)
+        frames.append(rows.select(pl.lit(n).cast(pl.Int64).alias("dose"), pl.all()))
+        said += [f"dose {n}: {found.verdict}", *(f"dose {n}: {note}" for note in more), *(note for note in found.notes if note not in said)]
     frame = pl.concat(frames)
     params = {"outcome": outcome, "doses": doses, "horizon": list(spans), "every": every, "brand": brands, "per": per}
     return Measure("dose_response", frame, card_per(DOSE_CARD, per), draw_doses, [*notes, *said], params, people=frame["n"].to_list())
@@ -80,7 +81,7 @@ def draw_doses(measure: Measure) -> Any:
     names = [f"{n} against {n - 1}{', not adjusted' if 'un' in m else ''}" for n, m in frame.select("dose", "method").iter_rows()]
     return forest(frame, f"Each acknowledgement → {measure.params['outcome']}", "hazard ratio, n acknowledgements to n − 1", names, ["un" in m for m in frame["method"]], "from the dose before on", "hollow: not adjusted")
 
-# %% ../nbs/09c_contrasts.ipynb #08bc6fba
+# %% ../nbs/09c_contrasts.ipynb #419e4e5e
 CARD = Card(
     "Contrast", "hazard and risk of the outcome after an exposure that came first, against another that came first, weighted to the same covariates",
     "people with the outcome within the horizon, by arm", "people who had either exposure, from the first of the two on; the outcome was not there yet",
@@ -93,7 +94,7 @@ def contrast(lab: Lab, exposure: str = "giveaway", against: str = "acknowledged"
     """Which of two exposures does more to an outcome, among people who had one of them first.
 
     `exposure`, `against`: acknowledged, personal, canned, redirected, reaction, promotion, giveaway; `outcome`: advocacy, unprompted, resolved, thanks or silence; `horizon` of the risks; `every`: the step in which counts of posts are known;
-    `brand`: only these; `per`: account or person. Frame: the columns of `effect`, with methods contrast and contrast_unadjusted; exposed are those who had `exposure` first. The first note is the verdict; `.detail` is the balance.
+    `brand`: only these; `per`: account or person. Frame: the columns of `effect`, with methods contrast, contrast_unadjusted and, where finds can be wrong, contrast_corrected; exposed are those who had `exposure` first. The first note is the verdict; `.detail` is the balance.
     Raises `NotIdentifiable` with the numbers, `InvalidParameter`; warns `ScopeWarning`. Definition: the card."""
     exposure, against, outcome = choose("exposure", exposure, EXPOSURES), choose("against", against, EXPOSURES), choose("outcome", outcome, RESULTS)
     per, brands, spans = choose("per", per, PER), brands_of(lab, brand), horizons(horizon, "horizon")
@@ -114,8 +115,9 @@ def contrast(lab: Lab, exposure: str = "giveaway", against: str = "acknowledged"
     best, plain = (trials.at_landmark(s, 0.0, False, 20.0, 0.95, control) for s in (found, replace(found, alike=patterns([], found.people.n))))
     line = best.verdict.replace("The exposed had", f"Those with {exposure} first had").replace("like people without", f"like people with {against} first")
     frame = pl.concat([part.frame.with_columns(method=pl.lit(name)) for name, part in (("contrast", best), ("contrast_unadjusted", plain))])
+    frame, more = with_false_finds(frame, best.curves, *right_finds(lab, outcome), "contrast")
     params = {"exposure": exposure, "against": against, "outcome": outcome, "horizon": list(spans), "every": every, "brand": brands, "per": per}
-    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *best.notes], params, best.balance, frame["n"].to_list())
+    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *more, *best.notes], params, best.balance, frame["n"].to_list())
 
 # %% ../nbs/09c_contrasts.ipynb #17095e1a
 def draw_contrast(measure: Measure) -> Any:

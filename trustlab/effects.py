@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXPOSURES', 'OUTCOMES', 'FOUND', 'READS', 'SAID', 'PEOPLE', 'DOSE', 'CARD', 'people', 'calls_read', 'covariates_of',
-           'placebo', 'blind', 'with_false_finds', 'spoken_verdict', 'effect', 'beside_placebo', 'pieces', 'rates',
-           'paced', 'ratio_of', 'posting', 'forest', 'draw']
+           'placebo', 'blind', 'right_finds', 'with_false_finds', 'spoken_verdict', 'effect', 'beside_placebo',
+           'pieces', 'rates', 'paced', 'ratio_of', 'posting', 'forest', 'draw']
 
-# %% ../nbs/09b_effect.ipynb #7d9a701c
+# %% ../nbs/09b_effect.ipynb #c6eaa385
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +20,7 @@ from .acknowledgement import answerable, brands_of
 from .advocacy import acts_made, precision
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
+from .known_error import known_error
 from .journeys import kinds_of_answer, moments, put_away
 from .patterns import tallies
 from .store import Lab
@@ -120,7 +121,7 @@ def covariates_of(table: pl.DataFrame, most: int = 20) -> tuple[pl.DataFrame, li
     table = table.with_columns(brand=pl.when(pl.col("brand").is_in(large.implode())).then("brand").otherwise(pl.lit("other brands")))
     return table, [c for c in ("brand", "platform", "call", "tone") if table[c].n_unique() > 1]
 
-# %% ../nbs/09b_effect.ipynb #6a38927e
+# %% ../nbs/09b_effect.ipynb #c771cadf
 def placebo(table: pl.DataFrame) -> pl.DataFrame:
     "The table with everybody's exposure after as long as the next caller's of the same brand came"
     delay = (pl.col("exposed_at") - pl.col("entry")).shift(-1).over("brand", order_by=["entry", "id"])
@@ -133,15 +134,26 @@ def blind(table: pl.DataFrame, history: pl.DataFrame, every: str) -> float:
     early = hit.filter((pl.col("exposed_at") - pl.col("entry") < pl.duration(seconds=seconds(every, "every"))) & (pl.col("so_far").fill_null(0) <= 1))
     return early.height / hit.height if hit.height else 0.0
 
-def with_false_finds(frame: pl.DataFrame, curves: pl.DataFrame, low: float, high: float) -> list[str]:
-    "In words: the risk ratio at the longest horizon if that share of the finds in either group is right"
-    row = curves.sort("horizon").row(-1, named=True)
-    def ratio(right: float) -> float | None:
-        false = (1 - right) * min(row["exposed"], row["unexposed"])
-        return (row["exposed"] - false) / (row["unexposed"] - false) if row["unexposed"] > false else None
-    ends = [ratio(p) for p in (low, high)]
-    if low <= 0 or None in ends: return ["the share of right finds among the acts is not known well enough to say how far false ones draw the ratio towards 1"]
-    return [f"false finds draw ratios towards 1: were {low:.0%} to {high:.0%} of the finds right, and the false ones alike in both groups, the risk ratio would be {min(ends):.2f} to {max(ends):.2f}"]
+# %% ../nbs/09b_effect.ipynb #37092896
+def right_finds(lab: Lab, outcome: str) -> tuple[float, float]:
+    "The 95 % interval of the share of an outcome's finds that are right; 1 and 1 for what is no reading of texts, 0 and 1 where nothing is known"
+    if outcome in ("advocacy", "unprompted"): return precision(lab)[:2]
+    rows = known_error("customer").filter((pl.col("act") == outcome) & pl.col("precision").is_not_null()).sort("found", descending=True)
+    return rows.select("precision_low", "precision_high").row(0) if rows.height else (1.0, 1.0) if outcome not in READS else (0.0, 1.0)
+
+def with_false_finds(frame: pl.DataFrame, curves: pl.DataFrame, low: float, high: float, method: str = "trials") -> tuple[pl.DataFrame, list[str]]:
+    "The frame with the risk ratio at the longest horizon as it would be if that share of the finds is right, after the method's rows; or a note why there is none"
+    if (low, high) == (1.0, 1.0): return frame, []
+    risk = curves.sort("horizon").row(-1, named=True)["unexposed"]
+    row = frame.filter((pl.col("method") == method) & (pl.col("estimand") == "risk_ratio")).sort("horizon").tail(1)
+    def ratio(found: float, right: float) -> float:
+        false = (1 - right) * min(found, 1)
+        return (found - false) / (1 - false) if false < 1 else np.inf
+    ends = [ratio(found, right) for found in row.select("low", "high").row(0) for right in (low, high)] if row.height and risk > 0 and row["low"][0] is not None else []
+    if low <= 0 or not ends or not np.isfinite(ends).all(): return frame, ["the share of right finds among the acts is not known well enough to say how far false ones draw the ratio towards 1"]
+    row = row.with_columns(method=pl.lit(f"{method}_corrected"), estimate=pl.lit(ratio(row["estimate"][0], (low + high) / 2)), low=pl.lit(min(ends)), high=pl.lit(max(ends)), e_value=pl.lit(None, pl.Float64))
+    last = frame.with_row_index("_at").filter(pl.col("method") == method)["_at"].max() + 1
+    return pl.concat([frame[:last], row, frame[last:]]), [f"false finds draw ratios towards 1: {low:.0%} to {high:.0%} of the finds are right; were the false ones alike in both groups, the risk ratio would lie between {min(ends):.2f} and {max(ends):.2f} ({method}_corrected)"]
 
 # %% ../nbs/09b_effect.ipynb #e981ab0e
 def spoken_verdict(said: str, unseen: float) -> str:
@@ -151,7 +163,7 @@ def spoken_verdict(said: str, unseen: float) -> str:
     head = "No causal reading: "
     return said[:-1] + "; " + why + "." if said.startswith(head) else head + why + "."
 
-# %% ../nbs/09b_effect.ipynb #b0c3ec3d
+# %% ../nbs/09b_effect.ipynb #5f32a51d
 CARD = Card(
     "Effect", "risk_difference and risk_ratio at the horizon, and the hazard ratio, of the exposure at entry against never, standardised to everybody at entry",
     "people whose first outcome after entry comes within the horizon",
@@ -166,7 +178,7 @@ def effect(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocacy", 
     """What an exposure does to an outcome, as far as a store can say: emulated trials beside other designs, the naive comparison, diagnostics, and a verdict.
 
     `exposure`: acknowledged, personal, canned, redirected, reaction, promotion, giveaway. `outcome`: advocacy, unprompted, resolved, thanks, silence, or posts (how often; then the first rows are rate ratios).
-    `horizon`: of the risks; `every`: the step and the window of the trials; `brand`: only these; `per`: account or person. Frame: one row per `method` (trials, time_varying, landmark, landmark_itt, matched, placebo_exposure, trials_unadjusted, naive_ever)
+    `horizon`: of the risks; `every`: the step and the window of the trials; `brand`: only these; `per`: account or person. Frame: one row per `method` (trials, trials_corrected, time_varying, landmark, landmark_itt, matched, placebo_exposure, trials_unadjusted, naive_ever)
     and `estimand` (risk_difference, risk_ratio, hazard_ratio, rate_ratio), with horizon (days), estimate, low, high (95 %, by person), n (people), events, exposed, exposed_events, max_smd, effective_n, e_value, negative_control with its interval.
     The first note is the verdict; `.detail` is the balance before and after weighting. Raises `NotIdentifiable` with the numbers (nobody exposed, too few outcomes, no overlap, a horizon beyond what was watched), `InvalidParameter`; warns `ScopeWarning`. Definition: the card."""
     exposure, outcome, per, brands = choose("exposure", exposure, EXPOSURES), choose("outcome", outcome, OUTCOMES), choose("per", per, PER), brands_of(lab, brand)
@@ -193,7 +205,8 @@ def effect(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocacy", 
     line = spoken_verdict(first.verdict, blind(table, history, every))
     notes = [f"Verdict: {line}", *notes, *said, *more]
     if negative is None: notes.append("no negative control: nearly nobody here posts to anyone but this brand")
-    if outcome in ("advocacy", "unprompted"): notes += with_false_finds(frame, first.curves, *precision(lab)[:2])
+    frame, more = with_false_finds(frame, first.curves, *right_finds(lab, outcome))
+    notes += more
     return Measure("effect", frame, card_per(CARD, per), draw, notes, params, first.balance, [int(n) for n in frame["n"]])
 
 # %% ../nbs/09b_effect.ipynb #205d598c
