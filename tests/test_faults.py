@@ -547,6 +547,18 @@ def test_too_little_memory_changes_nothing(tmp_path, big):
     assert not (tmp_path / "s.duckdb.spill").exists()
 
 
+def test_a_wrong_byte_in_a_column_that_nobody_asks_for_moves_no_place(tmp_path):
+    "The engine does not look at that column: the record is read, and the one after it that cannot be is found at its own line"
+    head, row = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id,more\n", "{0},{1},True,Tue Oct 31 22:10:47 +0000 2017,hello,,,"
+    lines = [row.format(1, "a").encode() + b"\xff\n", row.format(2, "b").encode() + b"x\n", row.format("bad", "c").encode() + b"x\n", row.format(4, "d").encode() + b"x\n"]
+    path = tmp_path / "twcs.csv"
+    path.write_bytes(head.encode() + b"".join(lines))
+    with Lab() as lab:
+        receipt = lab.load(path, progress=False)
+        assert (receipt.read, receipt.stored, receipt.rejected) == (4, 3, 1)
+        assert lab.sql("select line, byte_offset, code, raw from reject").row(0) == (4, len(head) + len(lines[0]) + len(lines[1]), "bad_id", lines[2])
+
+
 @pytest.mark.parametrize("block", [lambda lab: room(lab, 2**40), lambda lab: setting(lab.con, "disabled_optimizers", "build_side_probe_side")], ids=["room", "setting"])
 def test_what_failed_inside_a_setting_is_what_is_told(tmp_path, block):
     "The transaction is aborted by then: putting the setting back must neither fail in it nor hide the error"

@@ -318,6 +318,7 @@ FOUND = {
     "a member of a zip without a name": ("trustpilot", [(0, 0, 0, 1), (0, 8993, 7, 17), (0, 3, 2, 0)], "damaged zip", "refused"),
     "an empty member without a name": ("x-api", [(0, 0, 23, 0), (0, 73, 7, 65536)], "damaged zip", "refused"),
     "people of a topic that are no list": ("discourse", [(0, 8, 0, 1)], "folder", "loaded"),
+    "a byte that is not UTF-8 in a column that nobody asks for": ("reddit-gdpr", [(0, 146, 19, 255), (0, 604, 1, 0)], "folder", "loaded"),
     "two tables of which the first is empty": ("zendesk", [(0, 133, 14, 0)], "folder", "loaded", 1),
 }
 

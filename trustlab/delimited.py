@@ -252,14 +252,15 @@ def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list
     con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
     return not refused
 
-# %% ../nbs/02a_delimited.ipynb #592eadd8
-def locate(opens: Callable[[], BinaryIO], width: int, wanted: dict[int, dict[str, Any]], delimiter: str = ",") -> list[dict[str, Any]]:
-    "Completes rejects, keyed by their number among the readable records (from 1), with record, line, byte_offset and raw"
+# %% ../nbs/02a_delimited.ipynb #153ada46
+def locate(opens: Callable[[], BinaryIO], width: int, wanted: dict[int, dict[str, Any]], delimiter: str = ",", all_read: bool = False) -> list[dict[str, Any]]:
+    "Completes rejects, keyed by their number among the records that were read (from 1), with record, line, byte_offset and raw; `all_read` where `read` refused none"
     if not wanted: return []
     found, sound, (lines, old) = [], 0, newlined(opens)
     with lines() as stream:
         for record, (line, at, raw, fields, _) in enumerate(walk(stream, width, delimiter), 1):
-            sound += fields is not None
-            if fields is not None and sound in wanted: found.append(wanted[sound] | {"record": record, "line": line, "byte_offset": at, "raw": as_written(raw, old)})
+            counts = all_read or fields is not None
+            sound += counts
+            if counts and sound in wanted: found.append(wanted[sound] | {"record": record, "line": line, "byte_offset": at, "raw": as_written(raw, old)})
             if len(found) == len(wanted): return found
     raise AssertionError(f"{len(wanted) - len(found)} records of the engine were not found by hand")

@@ -364,13 +364,13 @@ def member(intake: Intake) -> dict[str, str] | None:
     if not key: key = next(iter(intake.lab.sql("select substr(account_key, 11) as key from account where platform = 'discourse' and lower(handle) = lower($name) order by 1", name=name)["key"]), "@" + name.lower())
     return {"account_key": f"discourse:{key}", "platform": "discourse", "handle": name, "kind": "person"}
 
-# %% ../../nbs/sources/03t_discourse.ipynb #5d6baf77
+# %% ../../nbs/sources/03t_discourse.ipynb #ebef1360
 def stage_archive(intake: Intake) -> None:
     "Stages what one member wrote and liked"
     bad, width, opens = table(intake, intake.root, "s_record", OWN, TABLE)
     intake.posts()
     coded = {r: {"code": c, "field": OWN_MESSAGES[c][0], "message": OWN_MESSAGES[c][1]} for r, c in intake.con.execute("select record, _code from s_post where _code is not null").fetchall()}
-    intake.reject([b | {"member": intake.root} for b in bad + (delimited.locate(opens, width, coded) if coded else [])])
+    intake.reject([b | {"member": intake.root} for b in bad + (delimited.locate(opens, width, coded, all_read=not bad) if coded else [])])
     intake.con.execute("delete from s_record where _code is not null")
     me = member(intake)
     intake.owner_key = me["account_key"] if me else None

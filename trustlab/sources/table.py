@@ -213,7 +213,7 @@ def spare(mapping: Mapping, have: list[str], used: list[str]) -> list[str]:
     known = {fold(c) for c in [*used, *named]}
     return [] if "*" in known else [h for h in have if fold(h) not in known]
 
-# %% ../../nbs/sources/03d_table.ipynb #d6c7a6e8
+# %% ../../nbs/sources/03d_table.ipynb #08138327
 def take_csv(intake: Intake, mapping: Mapping, name: str) -> Table:
     "Stages a CSV; broken rows are rejected at once"
     what, encoding, delimiter = named(intake, name), mapping.get("file", "encoding"), mapping.get("file", "delimiter", ",")
@@ -233,7 +233,7 @@ def take_csv(intake: Intake, mapping: Mapping, name: str) -> Table:
     well_encoded(intake, bad, what)
     if bad: intake.reject([place.of(b, broken=True) for b in bad])
     def found(codes: dict[int, str]) -> None:
-        if codes: intake.reject([place.of(r) for r in delimited.locate(opens, len(names), {n: {"code": c} | said(mapping, c) for n, c in codes.items()}, delimiter)])
+        if codes: intake.reject([place.of(r) for r in delimited.locate(opens, len(names), {n: {"code": c} | said(mapping, c) for n, c in codes.items()}, delimiter, not bad)])
     at = {c: f"c{i}" if i is not None else "null::varchar" for c, i in where.items()}
     return Table(mapping, name, at, spare(mapping, have, list(where)), found, [b["record"] for b in bad])
 

@@ -6,11 +6,11 @@
 __all__ = ['COLUMNS', 'HANDLE', 'SELECT', 'COLUMN_LIST', 'MESSAGES', 'SPELLED', 'find', 'number', 'stage', 'impossible',
            'name_brands', 'respell', 'stage_people', 'stage_pointers', 'scope']
 
-# %% ../../nbs/sources/03a_twcs.ipynb #4825a8b7
+# %% ../../nbs/sources/03a_twcs.ipynb #8fe673f6
 from .. import delimited
 from ..core import *
 from ..bundles import Bundle
-from ..schema import quoted
+from ..schema import WORDS, quoted
 from ..load import Intake, Reader, Sheet, register
 
 # %% ../../nbs/sources/03a_twcs.ipynb #aa0ed6fc
@@ -21,7 +21,7 @@ def find(bundle: Bundle) -> list[str]:
     tables = [n for n in bundle.names if n.lower().endswith((".csv", ".txt")) and bundle.names[n]]
     return [n for n in tables if len({"tweet_id", "inbound", "response_tweet_id", "in_response_to_tweet_id"} & set(delimited.header(bundle.head(n)))) >= 3]
 
-# %% ../../nbs/sources/03a_twcs.ipynb #69097f71
+# %% ../../nbs/sources/03a_twcs.ipynb #ddd4776e
 HANDLE = "@([0-9]*[A-Za-z_][A-Za-z0-9_]*)"
 
 def number(column: str) -> str:
@@ -31,22 +31,24 @@ def number(column: str) -> str:
 SELECT = rf"""
 select _id, author_id, created_at, text, _parent, _inbound, response_tweet_id as _answers,
        case when _inbound then coalesce(nullif(regexp_extract(text, '^{HANDLE}', 1), ''), nullif(regexp_extract(text, '[^A-Za-z0-9_.@]{HANDLE}', 1), '')) end as _handle,
-       case when tweet_id is null and author_id is null and text is null and inbound is null then 'blank'
+       case when _id is not null and author_id is not null and _inbound is not null and created_at >= timestamp '2000-01-01' and created_at <= now()::timestamp + interval 1 day
+              and (_parent is not null or in_response_to_tweet_id is null) then null
+            when tweet_id is null and author_id is null and text is null and inbound is null then 'blank'
             when _id is null then 'bad_id' when author_id is null then 'no_author' when _inbound is null then 'bad_inbound'
             when created_at is null then 'bad_time' when created_at < timestamp '2000-01-01' or created_at > now()::timestamp + interval 1 day then 'timestamp_out_of_range'
             when _parent is null and nullif(trim(in_response_to_tweet_id), '') is not null then 'bad_parent' end as _code
-from (select tweet_id, nullif(trim(author_id), '') as author_id, text, inbound, response_tweet_id, in_response_to_tweet_id,
+from (select tweet_id, case when contains(author_id, ' ') then nullif(trim(author_id), '') else author_id end as author_id, text, inbound, response_tweet_id, in_response_to_tweet_id,
              {number('tweet_id')} as _id,
              {number('in_response_to_tweet_id')} as _parent,
              case when inbound = 'True' then true when inbound = 'False' then false when lower(trim(inbound)) = 'true' then true when lower(trim(inbound)) = 'false' then false end as _inbound,
              make_timestamp(epoch_us(coalesce(try_strptime(created_at, '%a %b %d %H:%M:%S %z %Y'), try_strptime(created_at, ['%Y-%m-%d %H:%M:%S%z', '%Y-%m-%dT%H:%M:%S%z'])))) as created_at
       from {{rows}}) as row
 """
-COLUMN_LIST = """'twcs:' || _id as post_key, 'twcs:' || author_id as author_key, created_at, text, 'twcs:' || _parent as reply_to_key,
-  case when _parent is null then 'twcs:' || _handle end as reply_to_account, case when _parent is not null then 'explicit' when _inbound then 'inferred' end as reply_basis,
+COLUMN_LIST = f"""'twcs:' || _id as post_key, 'twcs:' || author_id as author_key, created_at, text, 'twcs:' || _parent as reply_to_key,
+  case when _parent is null then 'twcs:' || _handle end as reply_to_account, case when _parent is not null then 'explicit'::enum{WORDS['reply_basis']} when _inbound then 'inferred'::enum{WORDS['reply_basis']} end as reply_basis,
   _id, _parent, _inbound, _answers, _handle, _code"""
 
-# %% ../../nbs/sources/03a_twcs.ipynb #01760542
+# %% ../../nbs/sources/03a_twcs.ipynb #364423d1
 MESSAGES = {"bad_id": ("tweet_id", "tweet_id must be a number such as 10 or 10.0"), "no_author": ("author_id", "author_id is empty"),
             "bad_inbound": ("inbound", "inbound must be True or False"), "bad_parent": ("in_response_to_tweet_id", "in_response_to_tweet_id must be a number or empty"),
             "bad_time": ("created_at", "created_at must look like 'Tue Oct 31 22:10:47 +0000 2017'"),
@@ -63,7 +65,7 @@ def stage(intake: Intake) -> None:
     intake.platform = "twcs"
     intake.constants = {"platform": "twcs", "kind": "post", "created_basis": "offset", "visibility": "public"}
     intake.posts(COLUMN_LIST)
-    intake.reject([b | {"member": intake.root} for b in bad] + impossible(intake, opens, len(names)))
+    intake.reject([b | {"member": intake.root} for b in bad] + impossible(intake, opens, len(names), not bad))
     intake.key, intake.parent, intake.authors_staged = "_id", "_parent", True
     intake.link()
     name_brands(intake)
@@ -71,9 +73,9 @@ def stage(intake: Intake) -> None:
     stage_pointers(intake)
     intake.scope = scope(intake)
 
-# %% ../../nbs/sources/03a_twcs.ipynb #a7a3d071
-def impossible(intake: Intake, opens, width: int) -> list[dict]:
-    "Takes the rows that carry a code out of the stage, and returns them as rejects"
+# %% ../../nbs/sources/03a_twcs.ipynb #27fdfed4
+def impossible(intake: Intake, opens, width: int, all_read: bool) -> list[dict]:
+    "Takes the rows that carry a code out of the stage, and returns them as rejects; `all_read` where none was refused"
     coded = intake.con.execute("select record, _code from s_post where _code is not null and _code <> 'blank' order by record").fetchall()
     blank = intake.count("select count(*) from s_record where _code = 'blank'")
     if blank:
@@ -82,7 +84,7 @@ def impossible(intake: Intake, opens, width: int) -> list[dict]:
     if not blank and not coded: return []
     intake.con.execute("delete from s_record where _code is not null")
     wanted = {row: {"member": intake.root, "code": code, "field": MESSAGES[code][0], "message": MESSAGES[code][1]} for row, code in coded}
-    return delimited.locate(opens, width, wanted) if wanted else []
+    return delimited.locate(opens, width, wanted, all_read=all_read) if wanted else []
 
 # %% ../../nbs/sources/03a_twcs.ipynb #8dffdf51
 def name_brands(intake: Intake) -> None:

@@ -115,7 +115,7 @@ select $name as member, row_number() over (order by rowid) as record, null::bigi
 from s_sheet
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #5f987454
+# %% ../../nbs/sources/03p_x_api.ipynb #43a5841a
 def rows(intake: Intake, opens: Callable[[], BinaryIO], plain: bool) -> int:
     "Stages the rows of a table as JSON records; returns how many columns the table has"
     names = delimited.header(intake.bundle.head(intake.root, 1 << 16))
@@ -132,7 +132,8 @@ def rows(intake: Intake, opens: Callable[[], BinaryIO], plain: bool) -> int:
 def place_rows(intake: Intake, opens: Callable[[], BinaryIO], width: int) -> None:
     "Completes the rejects of a table with their line, byte offset and bytes"
     wanted = {record: {"at": record} for record, in intake.con.execute("select record from s_reject where line is null").fetchall()}
-    for row in delimited.locate(opens, width, wanted) if wanted else []:
+    all_read = not intake.count("select count(*) from s_reject where line is not null")
+    for row in delimited.locate(opens, width, wanted, all_read=all_read) if wanted else []:
         intake.con.execute("""update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw
             where record = $at and line is null""", row | {"raw": row["raw"][:65536]})
 

@@ -88,7 +88,7 @@ def framed(bundle: Bundle, forms: dict[str, tuple[str, list[str]]]) -> Iterator[
                 for at, text, whole in array_records(stream, opens):
                     if text: record += 1; yield name, record, at, text, whole
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #cdbb4c29
+# %% ../../nbs/sources/03e_zendesk.ipynb #db85b3a9
 def tabled(intake: Intake, name: str, columns: dict[str, str]) -> tuple[int, int]:
     "Adds the rows of a CSV to `s_raw`, as objects with the keys that `columns` gives to its columns; returns the number before its first record, and its width"
     names = header(intake.bundle.head(name, 1 << 16))
@@ -106,7 +106,8 @@ def spotted(intake: Intake, tables: dict[str, tuple[int, int]]) -> None:
     "Completes the rejects of tables, given as by `tabled`, with their line, byte offset and bytes"
     for name, (first, width) in tables.items():
         lost = intake.con.execute("select record from s_reject where member = ? and byte_offset is null", [name]).fetchall()
-        rows = locate(lambda: intake.bundle.open(name), width, {record - first: {"key": record} for record, in lost}) if lost else []
+        refused = intake.con.execute("select count(*) from s_reject where member = ? and byte_offset is not null", [name]).fetchall()[0][0]
+        rows = locate(lambda: intake.bundle.open(name), width, {record - first: {"key": record} for record, in lost}, all_read=not refused) if lost else []
         for r in rows: intake.con.execute("update s_reject set line = $line, byte_offset = $byte_offset, raw = $raw where member = $member and record = $key and byte_offset is null",
                                           {"member": name, **{k: r[k] for k in ("line", "byte_offset", "raw", "key")}})
 
