@@ -324,6 +324,14 @@ def test_a_planted_circle_is_more_than_chance_and_the_null_can_be_asked_for_by_i
         with pytest.raises(InvalidParameter): circles(lab, **wrong)
 
 
+def test_acts_of_nobody_known_are_told():
+    lab = acts_lab([("a", "b", 0), ("b", "a", 60)])
+    key = lab.sql("select min(account_key) as k from account")["k"][0]
+    lab.con.execute("insert into interaction (kind, actor_key, target_key, occurred_at) values ('like', null, $k, timestamp '2024-01-01'), ('like', 'gone', $k, timestamp '2024-01-01'), ('like', $k, null, timestamp '2024-01-01')", {"k": key})
+    assert "left out: 2 acts by unknown accounts" in circles(lab, k=1).notes and tl.reciprocity(lab).frame["given"][0] == 2
+    lab.close()
+
+
 def test_circles_count_ties_by_role(town):
     lab = tl.Lab()
     for name in ("twcs.csv", "slack.zip"): lab.load(town / name, progress=False)

@@ -98,18 +98,19 @@ def acts(lab: Lab, by: Sequence[str] = (), kinds: Sequence[str] | None = None, b
     if lost: raise StoreDamaged(f"{lost:,} acts are by or towards accounts that the table account does not hold; run check(), and load the exports again into a new store.")
     return rows
 
-# %% ../nbs/08_acts.ipynb #99d60a30
+# %% ../nbs/08_acts.ipynb #f5035e18
 AMONG = """ + (select count(*) from {table} a join same_person f on f.account_key = a.{giver} join same_person t on t.account_key = a.{receiver}
           where f.person_key = t.person_key and f.account_key <> t.account_key)"""
 
 def outside(lab: Lab, per: str = "account") -> list[str]:
-    "Notes on acts that are no edge: towards oneself (per person also from one account to another), undated, or by deleted authors"
+    "Notes on acts that are no edge: towards oneself (per person also from one account to another), undated, by deleted authors, or of accounts that are not known"
     among = "" if per == "account" else AMONG.format(table="post", giver="author_key", receiver="reply_to_account") + AMONG.format(table="interaction", giver="actor_key", receiver="target_key")
     row = lab.sql(f"""
         select (select count(*) from post where reply_to_account = author_key) + (select count(*) from interaction where actor_key = target_key){among} as own,
                (select count(*) from interaction where target_key is not null and occurred_at is null) as undated,
-               (select count(*) from post where author_key is null) as unknown""").row(0)
-    said = ("acts towards oneself", "acts without a date", "posts of deleted or unknown authors")
+               (select count(*) from post where author_key is null) as unknown,
+               (select count(*) from interaction i left join account a on a.account_key = i.actor_key where i.target_key is not null and i.actor_key is distinct from i.target_key and i.occurred_at is not null and a.account_key is null) as nobody""").row(0)
+    said = ("acts towards oneself", "acts without a date", "posts of deleted or unknown authors", "acts by unknown accounts")
     return [f"left out: {n:,} {what}" for n, what in zip(row, said) if n]
 
 def why_none(lab: Lab) -> str:
