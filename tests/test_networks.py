@@ -622,7 +622,11 @@ def test_names_never_cover_names_or_marks(case):
     clear = [b for b in boxes if b[3] - b[1] > 13]
     marks = [b for b in boxes if b[3] - b[1] < 13]
     for i, a in enumerate(clear): assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in [*clear[:i], *marks])
-    assert n - 1 in spots
+    x, y = (at[n - 1] + 1) / 2 * [290, 360] + 20
+    half = 3.6 * len(names[n - 1])
+    free = [(a, b) for a, b in ((x, y + 15), (x, y - 15), (x + 8 + half, y), (x - 8 - half, y))
+            if a - half >= -8 and a + half <= 338 and not any(a - half < m[2] and m[0] < a + half and b - 8 < m[3] and m[1] < b + 8 for m in marks)]
+    assert (n - 1 in spots) == bool(free)
 
 
 def test_a_picture_can_be_read_on_a_telephone(tmp_path, town):

@@ -134,31 +134,31 @@ def likelihood(sets: Sets, x: np.ndarray, weight: np.ndarray, beta: np.ndarray) 
     information = (x * lived[:, None]).T @ x - (mean * v[:, None]).T @ mean
     return Point(float(weight[hit] @ eta[hit] - v @ np.log(s)), x.T @ (happened - lived), information, v, h, mean, r, happened)
 
-# %% ../nbs/05a_hazards.ipynb #40ebdb0c
-def dependent(information: np.ndarray) -> int | None:
-    "The first column that earlier ones determine (to 1e-9 of its own variance), by Cholesky's elimination; None where there is none"
-    left = information.copy()
+# %% ../nbs/05a_hazards.ipynb #a5c4651b
+def dependent(information: np.ndarray, noise: np.ndarray | float = 0.0) -> int | None:
+    "The first column that earlier ones determine (to 1e-9 of its own variance, or to `noise`, what rounding can leave of it), by Cholesky's elimination; None where there is none"
+    left, noise = information.copy(), np.maximum(np.broadcast_to(noise, len(information)), 1e-18)
     for j in range(len(left)):
-        if not left[j, j] > 1e-9 * max(information[j, j], 1e-9): return j
+        if not left[j, j] > max(1e-9 * information[j, j], noise[j]): return j
         left -= np.outer(left[:, j], left[j]) / left[j, j]
     return None
 
-# %% ../nbs/05a_hazards.ipynb #3fbdce41
+# %% ../nbs/05a_hazards.ipynb #12e9ad22
 def climb(evaluate: Callable[[np.ndarray], Point], reach: np.ndarray, terms: Sequence[str]) -> tuple[np.ndarray, Point, Point]:
     "The β of highest likelihood, and the likelihood at 0 and there; raises `NotIdentifiable` naming the covariate that is constant, determined by others, or of endless effect; `reach` is each covariate's range"
     beta, now = np.zeros(reach.size), evaluate(np.zeros(reach.size))
-    start = now
-    j = dependent(now.information)
+    start, noise = now, 1e-12 * now.h.size * reach**2
+    j = dependent(now.information, noise)
     if j is not None: raise NotIdentifiable(f"covariate {terms[j]!r} has no effect that can be told: it is constant wherever an event happened"
         + (f", or a combination of {', '.join(map(repr, terms[:j]))}" if j else "") + ". Leave it out.")
     for _ in range(60):
-        if dependent(now.information) is not None: break
+        if dependent(now.information, noise) is not None: break
         step = np.linalg.solve(now.information, now.score)
         worth = now.score @ step
         if worth < 1e-9: break
         tries = (beta + step / 2**k for k in range(30))
         beta, now = next(((b, p) for b in tries if (p := evaluate(b)).loglik >= now.loglik - 1e-10 * abs(now.loglik)), (beta, now))
-    endless = np.abs(step) * reach > 1e-2 if dependent(now.information) is None else np.abs(beta) * reach > 10
+    endless = np.abs(step) * reach > 1e-2 if dependent(now.information, noise) is None else np.abs(beta) * reach > 10
     if not endless.any() and worth < 1e-9: return (beta := beta + step), start, evaluate(beta)
     worst = terms[int(np.argmax(np.abs(beta) * reach * endless if endless.any() else np.abs(beta) * reach))]
     raise NotIdentifiable(f"covariate {worst!r} has no finite coefficient: every event lies on one side of it (after {now.h.size:,} events its coefficient still grows). Merge rare groups, or leave it out.")
