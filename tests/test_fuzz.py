@@ -285,6 +285,17 @@ def load_damaged(name, files, way, named, before, masked, edits=()):
 
 
 @pytest.fixture(autouse=True)
+def room():
+    "Twelve gigabytes of addresses: an input that takes all memory fails with a `MemoryError`, and is shown, instead of the system killing the run"
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = 12 * 2**30
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
 def key(monkeypatch): monkeypatch.setenv("TRUSTLAB_KEY", "07" * 32)
 
 
