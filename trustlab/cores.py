@@ -6,7 +6,7 @@
 __all__ = ['PERIODS', 'CARD', 'COLUMNS', 'CHANCE', 'NO_NULL', 'mutual', 'inner', 'row_of', 'arcs', 'returned', 'by_chance',
            'stability', 'by_period', 'circles', 'members', 'draw_circle']
 
-# %% ../nbs/10d_circles.ipynb #c19082c0
+# %% ../nbs/10d_circles.ipynb #74080730
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -21,8 +21,9 @@ from .acts import outside
 from .core import *
 from .census import bits, joined
 from .identity import PER, card_per, persons_note
-from .nulls import NULLS, against, chosen, rewired, twice
+from .nulls import against, chosen, rewired, twice
 from .pictures import picture
+from .reciprocity import said_of
 from .store import Lab
 from .ties import Network, components, core_numbers, customers, handles, neighbours, network, whole
 
@@ -101,7 +102,7 @@ def by_period(lab: Lab, period: str, kinds: Sequence[str] | None, brands: list[s
         before = inside
     return rows, behind
 
-# %% ../nbs/10d_circles.ipynb #f961de27
+# %% ../nbs/10d_circles.ipynb #e14ba69c
 CARD = Card(
     "Circles: the reciprocal core", "k-core of the network of mutual ties: the largest set in which everyone has at least k mutual ties within it; share_inside = inside / accounts",
     "accounts in the k-core (inside); its connected pieces are the circles",
@@ -136,7 +137,7 @@ def circles(lab: Lab, k: int = 2, period: str = "month", kinds: Sequence[str] | 
     if not inside.any(): notes.append(f"nobody is in a core of k = {k}: no ring of mutual ties is that tight; k = 1 has everybody with one")
     if not people.all(): notes.append("brands, their staff and bots are nodes here: ties across roles are counted apart (ties_people, ties_brand, ties_firm)")
     params = {"k": k, "period": period, "kinds": kinds and list(kinds), "brand": brands, "per": per, "names": names, "null": null} | ({"draws": draws, "seed": seed} if null else {})
-    said = f"null model {null}, {draws:,} draws: {NULLS[null]}; p is one-sided (at least as much as observed) and at least {1 / (draws + 1):.2g}" if null else NO_NULL
+    said = said_of(null, draws) if null else NO_NULL
     return Measure("circles", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said}"), per), draw_circle, notes, params, members(lab, net, k, names), people=[count, *behind])
 
 # %% ../nbs/10d_circles.ipynb #954f1191
