@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from xml.sax.saxutils import quoteattr, unescape
 
@@ -158,7 +159,7 @@ def edited(tree, where, operation, which):
     def put(new): here[i] = [here[i][0], new] if pair else new
     other = found[which % len(found)]
     taken = other[0][other[1]][1] if isinstance(other[0], Pairs) else other[0][other[1]]
-    if operation == "odd": put(ODD[which % len(ODD)])
+    if operation == "odd": put(deepcopy(ODD[which % len(ODD)]))
     elif operation == "time": put(TIMES[which % len(TIMES)])
     elif operation == "drop": del here[i]
     elif operation == "twice": here.insert(which % (len(here) + 1), here[i])
@@ -213,6 +214,14 @@ def damaged(files, edits):
     for which, where, operation, value in edits:
         if operation >= len(OPERATIONS): files[names[which % len(names)]] = byte_edited(files[names[which % len(names)]], where, operation - len(OPERATIONS), value)
     return files
+
+
+def test_damage_changes_no_value_that_later_damage_is_made_of():
+    before = repr(ODD)
+    for which in range(len(ODD)):
+        for operation in range(len(OPERATIONS)):
+            damaged(SHAPES["steam-reviews"][0], [(0, 0, 0, which), *((0, where, operation, 7) for where in range(1, 6))])
+    assert repr(ODD) == before
 
 
 # ---- one input
