@@ -613,3 +613,48 @@ def test_what_cannot_be_replayed_says_why(tmp_path):
         assert [Path(row["path"]).name for row in again.loads] == ["kept.csv"] and again.rejected == 1
         assert {row["file"]: re.sub("@[0-9a-f]+", "", row["why"].split(";")[0]) for row in again.unread} == {"gone.csv": "no longer there", "changed.csv": "changed since it was loaded", "table.csv": "read by the mapping own, which is not kept"}
         assert lab.sql("select count(*) from reject where replayed_at is null").row(0)[0] == 4
+
+
+
+WRONG = {"more columns than the header": "{},1001,True,Tue Oct 31 22:10:47 +0000 2017,@Acme hello there,,,more", "a time that is none": "{},1001,True,Tue Oct 41 22:10:47 +0000 2017,@Acme hello there,,"}
+
+
+def written(path, rows):
+    with path.open("w", encoding="utf-8") as out: out.writelines(row + "\n" for row in rows)
+    return path
+
+
+@pytest.mark.parametrize("why", WRONG)
+def test_a_file_of_which_nearly_all_is_wrong_takes_bounded_memory_and_no_reject_is_lost(tmp_path, why):
+    "The engine's own list of what it refused, outside of its limit, and lists of rejects took a gigabyte here; and past 122,880 the rejects were counted and not kept"
+    n = 600_000
+    file = written(tmp_path / "t.csv", [HEADER, *(f"{i},1001,True,Tue Oct 31 22:10:47 +0000 2017,@Acme hello,," if i <= 100 else WRONG[why].format(i) for i in range(1, n + 1))])
+    code = f"""import resource, warnings; warnings.simplefilter("ignore"); import trustlab as tl
+with tl.Lab({str(tmp_path / "s.duckdb")!r}, memory_limit="200MiB") as lab:
+    done = lab.load({str(file)!r}).loads[0]
+    place = lab.sql("select count(*), count(distinct line), min(line), max(line), count(distinct byte_offset), count(distinct record), min(octet_length(raw)), count(distinct code) from reject").row(0)
+    print(done["read"], done["stored"], done["rejected"], *place, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    *found, peak = map(int, done.stdout.split())
+    assert found[:5] == [n, 100, n - 100, n - 100, n - 100] and found[5:9] == [102, n + 1, n - 100, n - 100] and found[9] > 60 and found[10] == 1, done.stderr
+    assert peak < 450
+
+
+def test_a_newer_export_changes_more_posts_than_the_engine_keeps_in_one_piece(lab, tmp_path):
+    "At 122,880 known posts none was known any more"
+    n, row = 130_000, "{},{},True,Tue Oct 31 22:10:47 +0000 2017,@Acme {} {},,"
+    last = "900000,7,True,Wed Nov {:02} 22:10:47 +0000 2017,@Acme last,,"
+    first, second = (written(tmp_path / f"{word}.csv", [HEADER, *(row.format(i, i % 500 + 10, word, i) for i in range(1, n + 1)), last.format(day)]) for word, day in (("one", 1), ("two", 2)))
+    assert counts(lab.load(first)) == (n + 1, n + 1, 0, 0, 0, 0)
+    assert counts(lab.load(second)) == (n + 1, 0, n + 1, 0, 0, 0)
+    assert counts(lab.load(first, again=True)) == (n + 1, 0, 0, n + 1, 0, 0)
+    assert lab.sql("select count(*), count(distinct post_key), count(*) filter (text like '@Acme two %') from post").row(0) == (n + 1, n + 1, n)
+
+
+def test_rows_added_to_a_table_that_was_staged_without_any_are_all_there(lab):
+    intake = trustlab.load.Intake(lab, None, "", lab.con, None)
+    with lab.transaction():
+        intake.stage("many", "select 'x' || i as word, i::double as n from range(200000) t(i)")
+        intake.stage("bare", "select word, n, null::enum('a', 'b') as side, {'x': 1} as pair from s_many limit 0")
+        lab.con.execute("insert into s_bare by name select word, n from s_many")
+        assert len(lab.con.execute("select word from s_bare").fetchall()) == 200_000 == intake.count("select count(*) from s_bare")

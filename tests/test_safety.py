@@ -672,7 +672,7 @@ ESCAPES = {"quoted", "literal"}
 NUMBERS = {"len", "int", "float", "min", "max", "sum", "round", "count"}
 PUTS_TOGETHER = {"join", "format", "replace", "strip", "lower", "items", "keys", "values", "split", "dedent", "sorted", "list", "tuple", "dict", "fromkeys", "enumerate", "zip", "set", "reversed", "str", "chr"}
 ALLOWED = {
-    "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "store.sql", "store.count", "acknowledgement.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
+    "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "intake.reject_rows", "store.sql", "store.count", "acknowledgement.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
         "x_api.tell", "x_archive.introduce", "zendesk.cut", "zendesk.roles", "privacy.drop_idle", "privacy.erase_staged", "privacy.open_accounts", "delimited.attempt"},
     "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.climb", "load.with_rows", "privacy.erase_posts", "privacy.mask"},
     "exposures and outcomes out of the fixed lists, and numbers of doses": {"effects.people"},

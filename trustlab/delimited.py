@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['MOST', 'BOM', 'INSIDE', 'OPENS', 'SHUTS', 'DELIMITERS', 'FIELDS', 'LONGEST', 'VAIN', 'MESSAGES', 'unclosed',
            'fields_of', 'Lines', 'joined', 'heading', 'walk', 'parse', 'header', 'bind', 'line_ends', 'copied',
-           'as_utf8', 'below', 'ready', 'Newlined', 'newlined', 'read', 'as_written', 'attempt', 'locate']
+           'as_utf8', 'below', 'ready', 'Newlined', 'newlined', 'read', 'sorted_out', 'as_written', 'hopeless',
+           'misfits', 'foreign', 'attempt', 'locate']
 
-# %% ../nbs/02a_delimited.ipynb #7f020497
+# %% ../nbs/02a_delimited.ipynb #723fa74d
 import codecs, csv, io, os, re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import duckdb
 import numpy as np
@@ -212,31 +213,60 @@ def newlined(opens: Callable[[], Any]) -> tuple[Callable[[], Any], bool]:
     old = line_ends(opens)[0] == "old"
     return (replaced if old else opens), old
 
-# %% ../nbs/02a_delimited.ipynb #cdd69d34
+# %% ../nbs/02a_delimited.ipynb #4a3e00ae
 def read(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[str], opens: Callable[[], BinaryIO], path: Path | None, temp: Path,
-         delimiter: str = ",") -> list[dict[str, Any]]:
-    """Creates the temporary `table` by `select … from {rows}` over a CSV whose columns, all text, are `names`; returns what could not be read.
+         refuse: Callable[[Iterator[dict[str, Any]]], object], delimiter: str = ",") -> None:
+    """Creates the temporary `table` by `select … from {rows}` over a CSV whose columns, all text, are `names`; `refuse` is handed what could not be read.
 
     Each reject is a dict of record, line, byte_offset, code, message and raw. `opens` gives the file from its start; `path` is set when it is a file
     of its own. Text is exact, carriage returns included."""
     lines, old = newlined(opens)
     with lines() as stream: head, sound = heading(Lines(stream), delimiter.encode())
     file, stand_in = ready(lines, None if old else path, temp) if sound and b'" ' not in head and b"\n" not in head[:-1] else (None, "")
-    if file and attempt(con, table, select, names, file, stand_in, delimiter): return []
-    bad, sure = [], temp / "sure.csv"
-    with lines() as stream, sure.open("w", encoding="utf-8", newline="") as out:
-        write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow
-        write(names)
-        for record, (line, at, raw, fields, why) in enumerate(walk(stream, len(names), delimiter), 1):
-            if fields is not None: write(fields)
-            else: bad.append({"record": record, "line": line, "byte_offset": at, "code": why, "message": MESSAGES[why], "raw": as_written(raw[:65536], old)})
+    trusted = file and not hopeless(file, lambda rows: misfits(rows, len(names), delimiter))
+    if file and trusted and attempt(con, table, select, names, file, stand_in, delimiter): return
+    sure = temp / "sure.csv"
+    with lines() as stream, sure.open("w", encoding="utf-8", newline="") as out: refuse(sorted_out(stream, out, names, delimiter, old))
     if not attempt(con, table, select, names, sure, ""): raise InvalidExport(f"{path}: not readable as CSV; nothing was stored.")
-    return bad
+
+def sorted_out(stream: BinaryIO, out: TextIO, names: list[str], delimiter: str, old: bool) -> Iterator[dict[str, Any]]:
+    "Writes what can be read of a CSV to `out`, below `names`, and gives the rest as rejects, one at a time"
+    write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow
+    write(names)
+    for record, (line, at, raw, fields, why) in enumerate(walk(stream, len(names), delimiter), 1):
+        if fields is not None: write(fields)
+        else: yield {"record": record, "line": line, "byte_offset": at, "code": why, "message": MESSAGES[why], "raw": as_written(raw[:65536], old)}
 
 def as_written(raw: bytes, old: bool) -> bytes: return raw.replace(b"\n", b"\r") if old else raw
 
 MESSAGES = {"bad_utf8": "not UTF-8", "bad_quotes": "a quote does not close, or stands inside a field", "too_long": "longer than 16 MiB",
             "wrong_number_of_columns": "more or fewer columns than the header"}
+
+# %% ../nbs/02a_delimited.ipynb #148cddf0
+def hopeless(file: Path, refused: Callable[[list[bytes]], int]) -> bool:
+    "Whether the engine would refuse more than some 100,000 lines of a file, told from 64 KiB of them at sixteen places, of which `refused` counts the bad ones"
+    size, bad, seen = file.stat().st_size, 0, 1
+    if size <= 1 << 18: return False
+    with file.open("rb") as stream:
+        for place in range(16):
+            stream.seek(size * place // 16)
+            stream.readline(1 << 16)
+            lines = stream.read(1 << 16).split(b"\n")[:-1]
+            bad, seen = bad + refused(lines), seen + sum(map(len, lines)) + len(lines)
+    return bad * size / seen > 100_000
+
+def misfits(lines: list[bytes], width: int, delimiter: str) -> int:
+    "How many of these lines, from the middle of a CSV, stand in rows without `width` fields or are not UTF-8; read as if they began within quotes and as if they did not, the better counts"
+    texts = [line.decode("utf-8", "replace").replace("\r", " ") + "\n" for line in lines]
+    read = lambda *before: [(len(row) == width, 1 + sum(cell.count("\n") for cell in row)) for row in csv.reader([*before, *texts], delimiter=delimiter)][1:]
+    bad = lambda rows: sum(n for fits, n in rows[:-1] if not fits) if sum(n for _, n in rows[:-1]) > len(lines) / 2 else len(lines)
+    return min(bad(read()), bad(read('"\n'))) + sum(map(foreign, lines))
+
+def foreign(line: bytes) -> bool:
+    "Whether a line is not UTF-8"
+    try: line.decode("utf-8")
+    except UnicodeDecodeError: return True
+    return False
 
 # %% ../nbs/02a_delimited.ipynb #4da0d399
 def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list[str], path: Path, stand_in: str, delimiter: str = ",") -> bool:
@@ -252,15 +282,16 @@ def attempt(con: duckdb.DuckDBPyConnection, table: str, select: str, names: list
     con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
     return not refused
 
-# %% ../nbs/02a_delimited.ipynb #153ada46
-def locate(opens: Callable[[], BinaryIO], width: int, wanted: dict[int, dict[str, Any]], delimiter: str = ",", all_read: bool = False) -> list[dict[str, Any]]:
-    "Completes rejects, keyed by their number among the records that were read (from 1), with record, line, byte_offset and raw; `all_read` where `read` refused none"
-    if not wanted: return []
-    found, sound, (lines, old) = [], 0, newlined(opens)
+# %% ../nbs/02a_delimited.ipynb #e2faff92
+def locate(opens: Callable[[], BinaryIO], width: int, wanted: Iterable[int], delimiter: str = ",", all_read: bool = False) -> Iterator[dict[str, Any]]:
+    "Where the records stand that have the numbers `wanted`, ascending, among those that were read (from 1): dicts of nth (the number), record, line, byte_offset and raw; `all_read` where `read` refused none"
+    left, sound, (lines, old) = iter(wanted), 0, newlined(opens)
+    if (want := next(left, None)) is None: return
     with lines() as stream:
         for record, (line, at, raw, fields, _) in enumerate(walk(stream, width, delimiter), 1):
-            counts = all_read or fields is not None
-            sound += counts
-            if counts and sound in wanted: found.append(wanted[sound] | {"record": record, "line": line, "byte_offset": at, "raw": as_written(raw, old)})
-            if len(found) == len(wanted): return found
-    raise AssertionError(f"{len(wanted) - len(found)} records of the engine were not found by hand")
+            if not all_read and fields is None: continue
+            sound += 1
+            if sound < want: continue
+            yield {"nth": sound, "record": record, "line": line, "byte_offset": at, "raw": as_written(raw, old)}
+            if (want := next(left, None)) is None: return
+    raise AssertionError(f"record {want} of the engine was not found by hand")

@@ -394,7 +394,7 @@ def settled(folder: Path) -> None:
     try: os.fsync(handle)
     finally: os.close(handle)
 
-# %% ../nbs/02g_privacy.ipynb #841473bf
+# %% ../nbs/02g_privacy.ipynb #64771c35
 def drop_erased(intake: Intake) -> None:
     "Takes what erased people wrote, and what was done to or by them, out of the stage; and what is older than the store keeps"
     if intake.count("select count(*) from erasure"):
@@ -406,9 +406,9 @@ def erase_staged(intake: Intake) -> None:
     con, known = intake.con, "(select subject_hmac from erasure)"
     pointers = [(t, c) for t in ("post", "interaction", "post_count", "link") for c in ("post_key", "reply_to_key", "quote_of_key", "conversation_key", "value", "thread")]
     con.execute(f"create or replace temp table s_gone as select k as account_key from ({staged(intake)}) where k is not null and mark(k) in {known}")
-    con.execute(f"create or replace temp table s_away as select k as post_key from ({staged(intake, pointers)}) where k is not null and mark(k) in {known} union select post_key from s_post where author_key in (select account_key from s_gone)")
     blank = ", ".join(f"null::varchar as {c}" for c in ("container_key", "conversation_key", "reply_to_key", "quote_of_key", "visibility") if c not in intake.columns())
-    con.execute("insert into s_away " + keys_with(f"(select *{', ' + blank if blank else ''} from s_post)", "s_gone"))
+    con.execute(f"""create or replace temp table s_away as select k as post_key from ({staged(intake, pointers)}) where k is not null and mark(k) in {known}
+        union select post_key from s_post where author_key in (select account_key from s_gone) union all {keys_with(f"(select *{', ' + blank if blank else ''} from s_post)", "s_gone")}""")
     con.execute("create or replace temp table s_lost as select _row, record from s_post where post_key in (select post_key from s_away)")
     con.execute("insert into s_reject by name select record, 'erased' as code, 'by a person who was erased from this store' as message from s_lost")
     names = staged_names(intake)

@@ -10,9 +10,11 @@ __all__ = ['KEYS', 'COLUMNS', 'POSTS', 'TOPIC', 'PEOPLE', 'PLACES', 'NAMES', 'SI
            'one_forum', 'name_strangers', 'stage_pages', 'places', 'tell_others', 'table', 'member', 'stage_archive',
            'stage']
 
-# %% ../../nbs/sources/03t_discourse.ipynb #ebe64db7
+# %% ../../nbs/sources/03t_discourse.ipynb #db2e130d
 import io, json, re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import polars as pl
 
@@ -339,13 +341,14 @@ from (select regexp_extract(url, '/t/(?:[^/]*/)?(\d+)/(\d+)(?:\?.*)?$', 1) as _t
 OWN_MESSAGES = {"bad_url": ("url", "url must end in /t/<topic>/<number>"), **time_messages("created_at", "a time such as 2024-05-01T10:00:00Z")}
 LIKED = "select post_id, created_at from {rows} where coalesce(deleted_at, '') = '' and post_id <> ''"
 
-# %% ../../nbs/sources/03t_discourse.ipynb #033bef58
-def table(intake: Intake, name: str, into: str, select: str, columns: tuple[str, ...]) -> tuple[list[dict], int, object]:
-    "Reads one table of an archive into the stage; gives what could not be read, the table's width, and what opens it"
+# %% ../../nbs/sources/03t_discourse.ipynb #a42263a5
+def table(intake: Intake, name: str, into: str, select: str, columns: tuple[str, ...], refuse: Callable[[Iterator[dict]], object]) -> tuple[int, Callable[[], BinaryIO]]:
+    "Reads one table of an archive into the stage, where `refuse` takes what could not be read; gives the table's width, and what opens it"
     names = delimited.bind(delimited.header(intake.bundle.head(name, 1 << 16)), columns, f"{intake.bundle.path}:{clean(name)}")
     opens = delimited.as_utf8(lambda: intake.bundle.open(name), intake.temp / (into + ".utf8"))
     for left in ("ready.csv", "sure.csv"): (intake.temp / left).unlink(missing_ok=True)
-    return delimited.read(intake.con, into, select, names, opens, None, intake.temp), len(names), opens
+    delimited.read(intake.con, into, select, names, opens, None, intake.temp, refuse)
+    return len(names), opens
 
 # %% ../../nbs/sources/03t_discourse.ipynb #d0a0d003
 def member(intake: Intake) -> dict[str, str] | None:
@@ -364,13 +367,13 @@ def member(intake: Intake) -> dict[str, str] | None:
     if not key: key = next(iter(intake.lab.sql("select substr(account_key, 11) as key from account where platform = 'discourse' and lower(handle) = lower($name) order by 1", name=name)["key"]), "@" + name.lower())
     return {"account_key": f"discourse:{key}", "platform": "discourse", "handle": name, "kind": "person"}
 
-# %% ../../nbs/sources/03t_discourse.ipynb #ebef1360
+# %% ../../nbs/sources/03t_discourse.ipynb #37033bd0
 def stage_archive(intake: Intake) -> None:
     "Stages what one member wrote and liked"
-    bad, width, opens = table(intake, intake.root, "s_record", OWN, TABLE)
+    width, opens = table(intake, intake.root, "s_record", OWN, TABLE, lambda rows: intake.reject(row | {"member": intake.root} for row in rows))
     intake.posts()
-    coded = {r: {"code": c, "field": OWN_MESSAGES[c][0], "message": OWN_MESSAGES[c][1]} for r, c in intake.con.execute("select record, _code from s_post where _code is not null").fetchall()}
-    intake.reject([b | {"member": intake.root} for b in bad + (delimited.locate(opens, width, coded, all_read=not bad) if coded else [])])
+    intake.reject_rows(intake.root, "select record, _code as code from s_post where _code is not null", OWN_MESSAGES)
+    intake.place_rows(intake.root, opens, width)
     intake.con.execute("delete from s_record where _code is not null")
     me = member(intake)
     intake.owner_key = me["account_key"] if me else None
@@ -386,8 +389,9 @@ def stage_archive(intake: Intake) -> None:
     intake.stage("post_count", "select post_key, 'like' as kind, _likes as n from s_post where _likes is not null union all select post_key, 'reply', _replies from s_post where _replies is not null")
     likes = intake.root[: intake.root.rfind("/") + 1] + "likes.csv"
     if me and likes in intake.bundle.names and {"post_id", "created_at", "deleted_at"} <= set(delimited.header(intake.bundle.head(likes))):
-        lost = table(intake, likes, "s_strange", LIKED, ("post_id", "created_at", "deleted_at"))[0]
-        if lost: intake.notes.append(f"likes.csv: {len(lost):,} rows could not be read.")
+        lost = Counter[str]()
+        table(intake, likes, "s_strange", LIKED, ("post_id", "created_at", "deleted_at"), lambda rows: lost.update(row["code"] for row in rows))
+        if lost: intake.notes.append(f"likes.csv: {lost.total():,} rows could not be read.")
         intake.stage("interaction", f"""select distinct 'like' as kind, $me as actor_key, 'discourse:' || l.post_id as post_key, p.author_key as target_key, {iso("l.created_at")} as occurred_at, 'utc' as occurred_basis
             from s_strange l left join post p on p.post_key = 'discourse:' || l.post_id""", me=me["account_key"])
 

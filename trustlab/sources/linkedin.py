@@ -90,26 +90,27 @@ def roots(bundle: Bundle, kinds: set[str]) -> list[str]:
 def find(bundle: Bundle) -> list[str]: return roots(bundle, {"share", "comment"})
 def find_messages(bundle: Bundle) -> list[str]: return roots(bundle, {"message"})
 
-# %% ../../nbs/sources/03s_linkedin.ipynb #28070f7f
+# %% ../../nbs/sources/03s_linkedin.ipynb #4b0feae4
 DROPPED = {"email address", "company", "position", "attachments"}
 WHY = {"bad_utf8": "not UTF-8", "bad_quotes": "a quote does not close, or stands inside a field", "wrong_number_of_columns": "more or fewer columns than the header"}
 
-def cut(bundle: Bundle, files: dict[str, tuple[str, list[str], int]], bad: list[dict]) -> Iterator[tuple[str, int, int, str, bool]]:
-    "The records of files as (member, record, byte offset, JSON text, whole); those that cannot be read are added to `bad` instead"
-    record = 0
+def cut(intake: Intake, files: dict[str, tuple[str, list[str], int]]) -> Iterator[tuple[str, int, int, str, bool]]:
+    "The records of files as (member, record, byte offset, JSON text, whole); those that cannot be read are rejected, a thousand at a time"
+    record, bad = 0, []
     for name, (kind, columns, skip) in files.items():
-        with bundle.open(name) as stream:
+        with intake.bundle.open(name) as stream:
             for line, at, raw, fields, why in rows(stream, len(columns), skip):
                 record += 1
-                if fields is None: bad.append({"member": name, "record": record, "line": line, "byte_offset": at, "code": why, "message": WHY[why], "raw": b"" if kind == "connection" else raw})
+                if fields is None: bad.append({"member": name, "record": record, "line": line, "byte_offset": at, "code": why, "message": WHY[why], "raw": b"" if kind == "connection" else raw[:65536]})
                 else: yield name, record, at, json.dumps({c: repaired(v) for c, v in zip(columns, fields) if c not in DROPPED}, ensure_ascii=False), True
+                if len(bad) >= 1000: intake.reject(bad); bad.clear()
+    intake.reject(bad)
 
 def read_in(intake: Intake, kinds: set[str]) -> pl.DataFrame:
     "Stages the records of the files of these kinds; returns columns `member` and `family`; notes files whose header is not understood"
-    every, bad = files_of(intake.bundle, intake.root), []
+    every = files_of(intake.bundle, intake.root)
     files = {n: found for n, found in sorted(every.items()) if found[0] in kinds}
-    intake.records(cut(intake.bundle, files, bad))
-    if bad: intake.reject(bad)
+    intake.records(cut(intake, files))
     lost = [clean(n) for n, found in every.items() if not found[0] and intake.bundle.names[n]]
     if lost: intake.notes.append(f"not understood: {near('', lost)}; their columns may have changed.")
     return pl.DataFrame([(n, found[0]) for n, found in files.items()], schema=["member", "family"], orient="row")

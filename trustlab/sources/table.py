@@ -12,8 +12,9 @@ __all__ = ['HEAD', 'ENDINGS', 'TOKEN', 'CODES', 'ORDER', 'FILES', 'COLUMNS', 'Sk
            'flatten', 'path_opens', 'flatten_csv', 'repeated', 'flatten_json', 'Inspection', 'shown', 'inspect',
            'kinds', 'inspect_one']
 
-# %% ../../nbs/sources/03d_table.ipynb #02e620a7
+# %% ../../nbs/sources/03d_table.ipynb #b0d01ffd
 import csv, html, io, json, re, tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -161,16 +162,16 @@ def must_have(mapping: Mapping) -> list[str]:
     "The columns of the post's id and time, where they come from one column each"
     return [c for key in ("id", "created_at") for c in cells_of(mapping.get("post", key)) if not c.startswith("@") and len(list(cells_of(mapping.get("post", key)))) == 1]
 
-# %% ../../nbs/sources/03d_table.ipynb #30e2d6c5
+# %% ../../nbs/sources/03d_table.ipynb #5fb80fac
 @dataclass
 class Table:
-    "A staged table: `at` gives a column's place in `s_row`; `spare` are the columns that the mapping does not know; `reject` keeps records by number and code"
+    "A staged table: `at` gives a column's place in `s_row`; `spare` are the columns that the mapping does not know; `placed` completes its rejects with where they stand, `broken` says whether some of its rows were none"
     mapping: Mapping
     name: str
     at: dict[str, str]
     spare: list[str] = field(default_factory=list)
-    reject: Callable[[dict[int, str]], None] = lambda codes: None
-    broken: list[int] = field(default_factory=list)
+    placed: Callable[[], object] = lambda: None
+    broken: bool = False
     facts: dict[str, str] = field(default_factory=dict)
 
     def cell(self, column: str) -> str:
@@ -213,7 +214,7 @@ def spare(mapping: Mapping, have: list[str], used: list[str]) -> list[str]:
     known = {fold(c) for c in [*used, *named]}
     return [] if "*" in known else [h for h in have if fold(h) not in known]
 
-# %% ../../nbs/sources/03d_table.ipynb #08138327
+# %% ../../nbs/sources/03d_table.ipynb #1d155b85
 def take_csv(intake: Intake, mapping: Mapping, name: str) -> Table:
     "Stages a CSV; broken rows are rejected at once"
     what, encoding, delimiter = named(intake, name), mapping.get("file", "encoding"), mapping.get("file", "delimiter", ",")
@@ -228,18 +229,17 @@ def take_csv(intake: Intake, mapping: Mapping, name: str) -> Table:
     names = [f"c{i}" if i in used else f"other_{i}" for i in range(len(have))]
     select = ", ".join(f"{tidy(mapping, f'c{i}')} as c{i}" for i in used).replace("{", "{{").replace("}", "}}")
     path = intake.bundle.path if intake.bundle.plain and opens is source else None
-    bad = delimited.read(intake.con, "s_row", f"select row_number() over () as record, {select} from {{rows}}", names, opens, path, intake.temp, delimiter)
     place = Place(mapping, name, have, lines, size if text is source else None)
-    well_encoded(intake, bad, what)
-    if bad: intake.reject([place.of(b, broken=True) for b in bad])
-    def found(codes: dict[int, str]) -> None:
-        if codes: intake.reject([place.of(r) for r in delimited.locate(opens, len(names), {n: {"code": c} | said(mapping, c) for n, c in codes.items()}, delimiter, not bad)])
+    delimited.read(intake.con, "s_row", f"select row_number() over () as record, {select} from {{rows}}", names, opens, path, intake.temp,
+                   lambda rows: intake.reject(place.of(row, broken=True) for row in rows), delimiter)
+    intake.stage("broken", "select record, code from s_reject where member = $name order by record", name=name)
+    well_encoded(intake, what)
     at = {c: f"c{i}" if i is not None else "null::varchar" for c, i in where.items()}
-    return Table(mapping, name, at, spare(mapping, have, list(where)), found, [b["record"] for b in bad])
+    return Table(mapping, name, at, spare(mapping, have, list(where)), lambda: intake.place_rows(name, opens, len(names), delimiter, change=place.of), intake.count("select count(*) from s_broken") > 0)
 
 def named(intake: Intake, name: str) -> str: return f"{intake.bundle.path}:{clean(name)}" if name != intake.bundle.path.name else str(intake.bundle.path)
 
-# %% ../../nbs/sources/03d_table.ipynb #b6967977
+# %% ../../nbs/sources/03d_table.ipynb #0f375657
 @dataclass(frozen=True)
 class Place:
     "Where a CSV's records stand: what is above the header, and which columns are never kept; `size` is None where bytes cannot be counted"
@@ -262,9 +262,9 @@ def without(raw: bytes, hidden: list[int], delimiter: str) -> bytes:
     csv.writer(out, delimiter=delimiter, lineterminator="\n").writerow("" if i in hidden else f for i, f in enumerate(delimited.fields_of(line, delimiter) or []))
     return out.getvalue().encode()
 
-def well_encoded(intake: Intake, bad: list[dict[str, Any]], what: str) -> None:
+def well_encoded(intake: Intake, what: str) -> None:
     "Raises `InvalidExport` when so many rows are not UTF-8 that the file is in another encoding"
-    odd, total = sum(b["code"] == "bad_utf8" for b in bad), len(bad) + intake.count("select count(*) from s_row")
+    odd, total = intake.count("select count(*) from s_broken where code = 'bad_utf8'"), intake.count("select (select count(*) from s_broken) + (select count(*) from s_row)")
     if total >= 20 and odd > total / 20: raise InvalidExport(f"{what}: {odd:,} of {total:,} rows are not UTF-8; say how it is written in the mapping, such as encoding = \"cp1252\" under [file].")
 
 # %% ../../nbs/sources/03d_table.ipynb #7f5f3e7a
@@ -343,7 +343,7 @@ def parquet_columns(bundle: Bundle, name: str) -> list[str]:
         try: return list(described(con, as_file(bundle, name, Path(folder) / "table.parquet"), name))
         except InvalidExport: return []
 
-# %% ../../nbs/sources/03d_table.ipynb #75de62dd
+# %% ../../nbs/sources/03d_table.ipynb #a4c12265
 def as_text(column: str, kind: str) -> str:
     "SQL for a Parquet column as text: times in ISO 8601, with Z where the type knows its zone; nested values as JSON"
     x = '"' + column.replace('"', '""') + '"'
@@ -365,10 +365,8 @@ def take_parquet(intake: Intake, mapping: Mapping, name: str) -> Table:
     try: intake.con.execute(f"create or replace temp table s_row as select row_number() over () as record, {cells} from read_parquet($file)", {"file": str(file)})
     except duckdb.Error as error: raise InvalidExport(f"{named(intake, name)}: the file is damaged ({str(error).splitlines()[0].replace(str(file), 'the file')[:160]}); download it again.") from None
     at = {c: "null::varchar" for c in where} | {c: f"c{i}" for i, c in enumerate(sql)}
-    def reject(codes: dict[int, str]) -> None:
-        rows = intake.con.execute("select record, cast(to_json(s_row) as varchar) from s_row where list_contains($n, record)", {"n": list(codes)}).fetchall() if codes else []
-        if rows: intake.reject([{"member": name, "record": n, "code": codes[n], "raw": doc.encode()} | said(mapping, codes[n]) for n, doc in rows])
-    return Table(mapping, name, at, spare(mapping, list(kinds), [*where, *nested.values()]), reject)
+    whole = "update s_reject set raw = encode(cast(to_json(r) as varchar)) from s_row r where s_reject.member = $name and s_reject.record = r.record"
+    return Table(mapping, name, at, spare(mapping, list(kinds), [*where, *nested.values()]), lambda: intake.con.execute(whole, {"name": name}))
 
 # %% ../../nbs/sources/03d_table.ipynb #bc080cd9
 def said(mapping: Mapping, code: str) -> dict[str, str]:
@@ -384,24 +382,23 @@ def said(mapping: Mapping, code: str) -> dict[str, str]:
 
 CODES = ("missing_id", "bad_id", "id_not_exact", "missing_created_at", "bad_time", "timestamp_out_of_range", "unknown_side", "missing_answer_created_at", "bad_answer_time", "answer_timestamp_out_of_range")
 
-# %% ../../nbs/sources/03d_table.ipynb #9906635d
+# %% ../../nbs/sources/03d_table.ipynb #c94c0434
 def reject_rows(intake: Intake, table: Table, frame: str) -> None:
     "Takes the posts that carry a code out of the stage: a rejected row goes whole, a bad answer goes alone; then numbers records as they stand in the file"
     intake.con.execute("delete from s_record where _answer and record in (select record from s_record where not _answer and _code is not null)")
-    if frame in ("lines", "array", "one"): intake.reject_coded({code: tuple(said(table.mapping, code).values()) for code in CODES})
-    else:
-        table.reject(dict(intake.con.execute("select record, _code from s_record where _code is not null order by record").fetchall()))
-        intake.con.execute("delete from s_record where _code is not null")
+    messages = {code: tuple(said(table.mapping, code).values()) for code in CODES}
+    if frame in ("lines", "array", "one"): return intake.reject_coded(messages)
+    intake.reject_rows(table.name, "select record, _code as code from s_record where _code is not null", messages)
+    table.placed()
+    intake.con.execute("delete from s_record where _code is not null")
 
-# %% ../../nbs/sources/03d_table.ipynb #6789d673
-def renumber(intake: Intake, broken: list[int]) -> None:
+# %% ../../nbs/sources/03d_table.ipynb #feb498ad
+def renumber(intake: Intake) -> None:
     "Numbers the rows of a CSV as they stand in the file, where some before them were broken"
-    if not broken: return
-    before = pl.DataFrame({"after": [b - 1 - i for i, b in enumerate(broken)], "more": range(1, len(broken) + 1)}).group_by("after", maintain_order=True).last()
-    with intake.lab.lent(before) as path:
-        for table in ("s_row", "s_record"):
-            intake.con.execute(f"""create or replace temp table {table} as select r.* replace (r.record + coalesce(b.more, 0) as record)
-                from {table} r asof left join read_parquet($path) b on r.record > b.after order by r.rowid""", {"path": path})
+    intake.stage("before", "select record - more as after, max(more) as more from (select record, row_number() over (order by record) as more from s_broken) b group by after")
+    for table in ("s_row", "s_record"):
+        intake.con.execute(f"""create or replace temp table {table} as select r.* replace (r.record + coalesce(b.more, 0) as record)
+            from {table} r asof left join s_before b on r.record > b.after order by r.rowid""")
 
 def blank(intake: Intake) -> None:
     "Drops rows without any value, as spreadsheets leave them, and tells how many"
@@ -444,7 +441,7 @@ def tell(intake: Intake, table: Table) -> None:
     if asked and (n := intake.count(f"select count(*) from {rows} where {there(mapping, cell)} and not ({met(mapping, cell)})")): intake.notes.append(f"{n:,} answers are not published ({', '.join(asked)}), and left out.")
     if table.spare: intake.notes.append(f"columns that mapping {mapping.name!r} does not know: {clean(near('', table.spare, 20), 400)}.")
 
-# %% ../../nbs/sources/03d_table.ipynb #27186b47
+# %% ../../nbs/sources/03d_table.ipynb #f8e695c1
 def stage_table(mapping: Mapping, intake: Intake) -> None:
     "Stages one table by its mapping"
     name = intake.root or next(iter(intake.bundle.names))
@@ -457,7 +454,7 @@ def stage_table(mapping: Mapping, intake: Intake) -> None:
     answers = f" union all by name {answer_sql(mapping, table.cell, 's_row')}" if mapping.section("answer") else ""
     intake.stage("record", post_sql(mapping, table.cell, "s_row") + answers)
     reject_rows(intake, table, frame)
-    renumber(intake, table.broken)
+    if table.broken: renumber(intake)
     if mapping.get("side", "order"): intake.con.execute(ORDER)
     tell(intake, table)
     seen_until(intake)
@@ -466,7 +463,7 @@ def stage_table(mapping: Mapping, intake: Intake) -> None:
     for target, query in (("account", account_sql), ("role", role_sql), ("post_count", count_sql), ("interaction", mention_sql)):
         if sql := query(mapping, table.cell, "s_row"): intake.stage(target, sql, **({"seen": intake.exported_at} if "$seen" in sql else {}))
     places(intake)
-    intake.con.execute("drop table if exists s_row; drop table if exists s_beside")
+    intake.con.execute("; ".join(f"drop table if exists s_{name}" for name in ("row", "beside", "broken", "before")))
 
 # %% ../../nbs/sources/03d_table.ipynb #0b840fbb
 def seen_until(intake: Intake) -> None:
@@ -527,7 +524,7 @@ def path_opens(bundle: Bundle, name: str, path: str) -> bool:
     "Whether an array lies at `path`"
     with bundle.open(name) as stream: return opening(stream, path) is not None
 
-# %% ../../nbs/sources/03d_table.ipynb #38e72b39
+# %% ../../nbs/sources/03d_table.ipynb #ddcb2392
 def flatten_csv(intake: Intake, name: str, seen: Sketch) -> tuple[dict[str, Any], int, dict[str, str]]:
     "The same for a CSV; columns without a header are numbered"
     how = dialect(seen.head)
@@ -535,14 +532,16 @@ def flatten_csv(intake: Intake, name: str, seen: Sketch) -> tuple[dict[str, Any]
     opens, _, _ = delimited.below(text, intake.temp / "below.csv", how.get("skip", 0))
     with opens() as stream: have = delimited.header(stream.read(HEAD), how.get("delimiter", ","))
     cells = [f"c{i}" for i in range(len(have))]
-    bad = delimited.read(intake.con, "s_row", f"select * from {{rows}} limit {AT_MOST}", cells, opens, None, intake.temp, how.get("delimiter", ","))
-    told = headed(have) and all(have.count(h) == 1 for h in have if h) and len(bad) <= 0.2 * (len(bad) + intake.count("select count(*) from s_row")) and not repeated(intake, have)
+    bad = Counter[str]()
+    delimited.read(intake.con, "s_row", f"select * from {{rows}} limit {AT_MOST}", cells, opens, None, intake.temp, lambda rows: bad.update(row["code"] for row in rows), how.get("delimiter", ","))
+    records = bad.total() + intake.count("select count(*) from s_row")
+    told = headed(have) and all(have.count(h) == 1 for h in have if h) and bad.total() <= 0.2 * records and not repeated(intake, have)
     names = have if told else [f"(column {i})" for i in range(1, len(have) + 1)]
     parts = [f"select {literal(n or '(no name)')} as key, c{i} as value from s_row where c{i} is not null" for i, n in enumerate(names)]
     intake.con.execute(f"create or replace temp table s_flat as {' union all '.join(parts)}")
-    if bad: intake.notes.append(f"{len(bad):,} rows are broken ({', '.join(sorted({b['code'] for b in bad}))})")
+    if bad: intake.notes.append(f"{bad.total():,} rows are broken ({', '.join(sorted(bad))})")
     if not told: intake.notes.append("its first line does not look like a header, so columns are numbered and there is no draft")
-    return {"format": "csv"} | how, intake.count("select count(*) from s_row") + len(bad), dict.fromkeys((n or "(no name)" for n in names), "text")
+    return {"format": "csv"} | how, records, dict.fromkeys((n or "(no name)" for n in names), "text")
 
 def repeated(intake: Intake, have: list[str]) -> int:
     "How many names of a CSV's first line stand in their own column again, as values do"

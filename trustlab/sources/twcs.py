@@ -48,7 +48,7 @@ COLUMN_LIST = f"""'twcs:' || _id as post_key, 'twcs:' || author_id as author_key
   case when _parent is null then 'twcs:' || _handle end as reply_to_account, case when _parent is not null then 'explicit'::enum{WORDS['reply_basis']} when _inbound then 'inferred'::enum{WORDS['reply_basis']} end as reply_basis,
   _id, _parent, _inbound, _answers, _handle, _code"""
 
-# %% ../../nbs/sources/03a_twcs.ipynb #364423d1
+# %% ../../nbs/sources/03a_twcs.ipynb #5885db8b
 MESSAGES = {"bad_id": ("tweet_id", "tweet_id must be a number such as 10 or 10.0"), "no_author": ("author_id", "author_id is empty"),
             "bad_inbound": ("inbound", "inbound must be True or False"), "bad_parent": ("in_response_to_tweet_id", "in_response_to_tweet_id must be a number or empty"),
             "bad_time": ("created_at", "created_at must look like 'Tue Oct 31 22:10:47 +0000 2017'"),
@@ -61,11 +61,12 @@ def stage(intake: Intake) -> None:
     source = lambda: intake.bundle.open(intake.root)
     opens = delimited.as_utf8(source, intake.temp / "utf8.csv")
     path = intake.bundle.path if intake.bundle.path.is_file() and not intake.bundle.archive and opens is source else None
-    bad = delimited.read(intake.con, "s_record", SELECT, names, opens, path, intake.temp)
+    delimited.read(intake.con, "s_record", SELECT, names, opens, path, intake.temp, lambda rows: intake.reject(row | {"member": intake.root} for row in rows))
     intake.platform = "twcs"
     intake.constants = {"platform": "twcs", "kind": "post", "created_basis": "offset", "visibility": "public"}
     intake.posts(COLUMN_LIST)
-    intake.reject([b | {"member": intake.root} for b in bad] + impossible(intake, opens, len(names), not bad))
+    impossible(intake)
+    intake.place_rows(intake.root, opens, len(names))
     intake.key, intake.parent, intake.authors_staged = "_id", "_parent", True
     intake.link()
     name_brands(intake)
@@ -73,18 +74,15 @@ def stage(intake: Intake) -> None:
     stage_pointers(intake)
     intake.scope = scope(intake)
 
-# %% ../../nbs/sources/03a_twcs.ipynb #27fdfed4
-def impossible(intake: Intake, opens, width: int, all_read: bool) -> list[dict]:
-    "Takes the rows that carry a code out of the stage, and returns them as rejects; `all_read` where none was refused"
-    coded = intake.con.execute("select record, _code from s_post where _code is not null and _code <> 'blank' order by record").fetchall()
+# %% ../../nbs/sources/03a_twcs.ipynb #7dcaad37
+def impossible(intake: Intake) -> None:
+    "Takes the rows that carry a code out of the stage; those that are not blank become rejects"
+    intake.reject_rows(intake.root, "select record, _code as code from s_post where _code <> 'blank'", MESSAGES)
     blank = intake.count("select count(*) from s_record where _code = 'blank'")
     if blank:
         limit = " The file ends at Excel's limit of 1,048,576 rows: more may have been cut off." if intake.count("select count(*) from s_post") >= 1_048_574 else ""
         intake.notes.append(f"{blank:,} rows without any value were passed over.{limit}")
-    if not blank and not coded: return []
     intake.con.execute("delete from s_record where _code is not null")
-    wanted = {row: {"member": intake.root, "code": code, "field": MESSAGES[code][0], "message": MESSAGES[code][1]} for row, code in coded}
-    return delimited.locate(opens, width, wanted, all_read=all_read) if wanted else []
 
 # %% ../../nbs/sources/03a_twcs.ipynb #8dffdf51
 def name_brands(intake: Intake) -> None:

@@ -6,8 +6,8 @@
 __all__ = ['MARKS', 'EVENT', 'COLUMNS', 'TABLE', 'REFERENCES', 'METRICS', 'READ', 'ROUNDED', 'ENCODED', 'ROW', 'RESULTS', 'INNER',
            'PIECES', 'USERS', 'HEADS', 'TABLES', 'PARSED', 'POST', 'CODES', 'PEOPLE', 'MENTIONED', 'ACTS', 'OLD',
            'NUMBERS', 'KEYS', 'is_x', 'samples', 'find', 'with_posts', 'shape', 'documents', 'plain_name', 'cell',
-           'whole', 'parsed', 'gone', 'rows', 'place_rows', 'is_person', 'batches', 'take_apart', 'put_together',
-           'refers', 'either', 'stage_people', 'scope', 'tell', 'stage']
+           'whole', 'parsed', 'gone', 'rows', 'is_person', 'batches', 'take_apart', 'put_together', 'refers', 'either',
+           'stage_people', 'scope', 'tell', 'stage']
 
 # %% ../../nbs/sources/03p_x_api.ipynb #812add80
 import itertools, json, re
@@ -115,7 +115,7 @@ select $name as member, row_number() over (order by rowid) as record, null::bigi
 from s_sheet
 """
 
-# %% ../../nbs/sources/03p_x_api.ipynb #43a5841a
+# %% ../../nbs/sources/03p_x_api.ipynb #1f4c40f6
 def rows(intake: Intake, opens: Callable[[], BinaryIO], plain: bool) -> int:
     "Stages the rows of a table as JSON records; returns how many columns the table has"
     names = delimited.header(intake.bundle.head(intake.root, 1 << 16))
@@ -123,19 +123,10 @@ def rows(intake: Intake, opens: Callable[[], BinaryIO], plain: bool) -> int:
     known = [plain_name(n) if n in READ and names.index(n) == i else f"other_{i}" for i, n in enumerate(names)]
     lacking = "".join(f', null::varchar as "{plain_name(n)}"' for n in READ if n not in names)
     select = f"select {', '.join(plain_name(n) for n in READ if n in names)}{lacking} from {{rows}}"
-    bad = delimited.read(intake.con, "s_sheet", select, known, opens, intake.bundle.path if plain else None, intake.temp)
-    intake.reject([b | {"member": intake.root} for b in bad])
+    delimited.read(intake.con, "s_sheet", select, known, opens, intake.bundle.path if plain else None, intake.temp, lambda rows: intake.reject(row | {"member": intake.root} for row in rows))
     intake.con.execute(f"create temp table s_raw as {ROW}", {"name": intake.root})
     intake.con.execute("drop table s_sheet")
     return len(names)
-
-def place_rows(intake: Intake, opens: Callable[[], BinaryIO], width: int) -> None:
-    "Completes the rejects of a table with their line, byte offset and bytes"
-    wanted = {record: {"at": record} for record, in intake.con.execute("select record from s_reject where line is null").fetchall()}
-    all_read = not intake.count("select count(*) from s_reject where line is not null")
-    for row in delimited.locate(opens, width, wanted, all_read=all_read) if wanted else []:
-        intake.con.execute("""update s_reject set record = $record, line = $line, byte_offset = $byte_offset, raw = $raw
-            where record = $at and line is null""", row | {"raw": row["raw"][:65536]})
 
 # %% ../../nbs/sources/03p_x_api.ipynb #2450fe58
 RESULTS = """case when json_type(doc, '$.data') = 'ARRAY' then json_extract(doc, '$.data[*]') when json_type(doc, '$.data') = 'OBJECT' then [json_extract(doc, '$.data')]
@@ -324,7 +315,7 @@ def tell(intake: Intake) -> None:
     strange = [k for k, in intake.con.execute("select distinct unnest(json_keys(doc)) as k from s_raw where json_type(doc) = 'OBJECT' order by k").fetchall() if k not in KEYS]
     if strange: intake.notes.append(f"keys of posts that are not understood: {near('', [clean(k) for k in strange])}.")
 
-# %% ../../nbs/sources/03p_x_api.ipynb #31d063be
+# %% ../../nbs/sources/03p_x_api.ipynb #c8bb96b9
 def stage(intake: Intake) -> None:
     "Stages one file: its posts and those beside them, the people described, their acts, and what cannot be had"
     intake.platform, intake.constants = "x", {"platform": "x"}
@@ -343,7 +334,7 @@ def stage(intake: Intake) -> None:
     intake.stage("record", f"{POST} order by s.record")
     drifted(intake, intake.root)
     intake.reject_coded(CODES)
-    if width: place_rows(intake, opens, width)
+    if width: intake.place_rows(intake.root, opens, width)
     intake.scope, intake.owner_key = scope(intake)
     intake.exported_at = intake.exported_at or intake.con.execute(f"select max({iso('_got')}) from s_record").fetchall()[0][0]
     intake.posts()

@@ -9,7 +9,7 @@ __all__ = ['TOKEN', 'ARRAYS', 'TABLES', 'KIND', 'ENTRY', 'TICKET', 'PERSON', 'HO
            'table_of', 'kinds', 'find', 'field', 'exact_id', 'firm', 'roles', 'gather', 'lined', 'data_files', 'stage',
            'tell']
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #0a747ae7
+# %% ../../nbs/sources/03e_zendesk.ipynb #1e34e71e
 import codecs, json, os, re, tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ import polars as pl
 
 from ..core import *
 from ..bundles import Bundle
-from ..delimited import bind, header, locate, read
+from ..delimited import bind, header, read
 from ..load import Intake, Reader, Sheet, array_records, line_records, register
 from ..schema import quoted
 from ..values import epoch, html_text, iso, off_time, time_messages, whole_id
@@ -88,28 +88,21 @@ def framed(bundle: Bundle, forms: dict[str, tuple[str, list[str]]]) -> Iterator[
                 for at, text, whole in array_records(stream, opens):
                     if text: record += 1; yield name, record, at, text, whole
 
-# %% ../../nbs/sources/03e_zendesk.ipynb #db85b3a9
+# %% ../../nbs/sources/03e_zendesk.ipynb #74dbf51b
 def tabled(intake: Intake, name: str, columns: dict[str, str]) -> tuple[int, int]:
     "Adds the rows of a CSV to `s_raw`, as objects with the keys that `columns` gives to its columns; returns the number before its first record, and its width"
     names = header(intake.bundle.head(name, 1 << 16))
     have, first = [c for c in columns if c in names], intake.count("select (select coalesce(max(record), 0) from s_raw) + (select count(*) from s_reject)")
     folder, pairs = Path(tempfile.mkdtemp(dir=intake.temp)), ", ".join(f"'{columns[c]}', {quoted(c)}" for c in have)
     path = intake.bundle.path if intake.bundle.plain else None
-    bad = read(intake.con, "desk_row", f"select row_number() over () as nth, json_object({pairs})::varchar as doc from {{rows}}", bind(names, tuple(have),
-        f"{intake.bundle.path}:{clean(name)}"),
-               lambda: intake.bundle.open(name), path, folder)
+    read(intake.con, "desk_row", f"select row_number() over () as nth, json_object({pairs})::varchar as doc from {{rows}}", bind(names, tuple(have),
+        f"{intake.bundle.path}:{clean(name)}"), lambda: intake.bundle.open(name), path, folder, lambda rows: intake.reject(row | {"member": name, "record": first + row["record"]} for row in rows))
     intake.con.execute("insert into s_raw select ?, ? + nth, null, doc from desk_row", [name, first])
-    if bad: intake.reject([b | {"member": name, "record": first + b["record"]} for b in bad])
     return first, len(names)
 
 def spotted(intake: Intake, tables: dict[str, tuple[int, int]]) -> None:
     "Completes the rejects of tables, given as by `tabled`, with their line, byte offset and bytes"
-    for name, (first, width) in tables.items():
-        lost = intake.con.execute("select record from s_reject where member = ? and byte_offset is null", [name]).fetchall()
-        refused = intake.con.execute("select count(*) from s_reject where member = ? and byte_offset is not null", [name]).fetchall()[0][0]
-        rows = locate(lambda: intake.bundle.open(name), width, {record - first: {"key": record} for record, in lost}, all_read=not refused) if lost else []
-        for r in rows: intake.con.execute("update s_reject set line = $line, byte_offset = $byte_offset, raw = $raw where member = $member and record = $key and byte_offset is null",
-                                          {"member": name, **{k: r[k] for k in ("line", "byte_offset", "raw", "key")}})
+    for name, (first, width) in tables.items(): intake.place_rows(name, lambda name=name: intake.bundle.open(name), width, first=first)
 
 # %% ../../nbs/sources/03e_zendesk.ipynb #3a4b8823
 def cut(intake: Intake, pieces: str) -> None:
