@@ -674,7 +674,7 @@ PUTS_TOGETHER = {"join", "format", "replace", "strip", "lower", "items", "keys",
 ALLOWED = {
     "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "intake.reject_rows", "store.sql", "store.count", "acknowledgement.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
         "x_api.tell", "x_archive.introduce", "zendesk.cut", "zendesk.roles", "privacy.drop_idle", "privacy.erase_staged", "privacy.open_accounts", "delimited.attempt"},
-    "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.climb", "load.with_rows", "privacy.erase_posts", "privacy.mask"},
+    "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.climb", "load.with_rows", "intake.remade", "privacy.erase_posts", "privacy.mask"},
     "exposures and outcomes out of the fixed lists, and numbers of doses": {"effects.people"},
     "names of columns out of the fixed list of groups": {"acknowledgement.groups_of", "care.shares", "advocacy.advocates"},
     "one of two constants": {"acknowledgement.portions", "acknowledgement.service", "acknowledgement.several", "platform_rates.sessions", "waiting.worklist", "advocacy.acts_made", "journeys.moments", "journeys.put_away", "ties.network", "load.unstage", "whatsapp.stage"}, "the memory limit that the caller chose, and a setting out of two": {"load.setting"},
