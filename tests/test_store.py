@@ -240,7 +240,8 @@ def test_check_of_an_empty_store(lab):
 
 FAULTS = {"duplicate posts": "insert into post (post_key, load_id) values ('x:p', 'l'), ('x:p', 'l')", "duplicate accounts": "insert into account (account_key) values ('x:1'), ('x:1')",
           "posts of unknown accounts": "insert into post (post_key, author_key, load_id) values ('x:p', 'x:nobody', 'l')", "posts without a load": "insert into post (post_key, load_id) values ('x:p', 'other')",
-          "loads that do not add up": "insert into load (load_id, read, stored, changed, same, duplicate, rejected) values ('m', 3, 1, 0, 0, 0, 1)",
+          "loads that do not add up": "insert into load (load_id, read, stored, changed, same, duplicate, rejected) values ('m', 3, 1, 0, 0, 0, 0)",
+          "loads whose rejects are not all kept": "insert into load (load_id, read, stored, changed, same, duplicate, rejected) values ('m', 2, 1, 0, 0, 0, 1)",
           "accounts whose declared roles overlap": "insert into role values ('x:1', 'staff', 'a', '2024-01-01', '2024-03-01', 'declared'), ('x:1', 'staff', 'b', '2024-02-01', null, 'declared')"}
 
 

@@ -331,7 +331,7 @@ def spill(lab: Lab) -> str:
     os.makedirs(lab.spill, mode=0o700, exist_ok=True)
     return lab.spill
 
-# %% ../nbs/03_load.ipynb #4364c39e
+# %% ../nbs/03_load.ipynb #09a15bc7
 def merge(intake: Intake, load_id: str, wishes: Wishes) -> dict[str, Any]:
     "Brings the staged rows into the store and returns the counts, which must add up"
     tolerable(intake, wishes)
@@ -349,8 +349,8 @@ def merge(intake: Intake, load_id: str, wishes: Wishes) -> dict[str, Any]:
     if known: adopt(intake, load_id)
     insert_accounts(intake)
     for table in KEYS: insert_rest(intake, table, load_id)
-    intake.con.execute("insert into reject by name select s.*, ? as load_id from s_reject s", [load_id])
-    counts = {"read": staged + rejected, "stored": stored, "changed": changed, "same": same, "duplicate": intake.duplicate, "rejected": rejected}
+    kept = intake.count("insert into reject by name select s.*, $load_id as load_id from s_reject s", load_id=load_id)
+    counts = {"read": staged + rejected, "stored": stored, "changed": changed, "same": same, "duplicate": intake.duplicate, "rejected": kept}
     assert counts["read"] == sum(n for c, n in counts.items() if c != "read"), f"records were lost: {counts}"
     return counts | {"scope": wishes.scope or intake.scope, "owner_key": intake.owner_key, "exported_at": intake.exported_at, "declared": intake.declared,
                      "covers_from": first, "covers_to": end, "notes": "\n".join(intake.notes)}

@@ -283,13 +283,14 @@ def valid_roles(rows: pl.DataFrame) -> pl.DataFrame:
         if bad: raise InvalidParameter(f"roles: row {i}: {bad[0]} must be a date such as 2024-05-31; got {row[bad[0]]!r}.")
     return dated.drop("valid_from", "valid_to").rename({"valid_from_": "valid_from", "valid_to_": "valid_to"})
 
-# %% ../nbs/02_store.ipynb #6626434c
+# %% ../nbs/02_store.ipynb #82dd29c7
 INTEGRITY = {
     "duplicate posts": "select count(*) - count(distinct post_key) from post",
     "duplicate accounts": "select count(*) - count(distinct account_key) from account",
     "posts of unknown accounts": "select count(*) from post p left join account a on a.account_key = p.author_key where p.author_key is not null and a.account_key is null",
     "posts without a load": "select count(*) from post p left join load l on l.load_id = p.load_id where l.load_id is null",
     "loads that do not add up": "select count(*) from load where read <> stored + changed + same + duplicate + rejected",
+    "loads whose rejects are not all kept": "select count(*) from load l where rejected <> (select count(*) from reject r where r.load_id = l.load_id)",
     "accounts whose declared roles overlap": "select count(distinct a.account_key) from role a join role b on a.account_key = b.account_key and a.basis = b.basis and (a.role <> b.role or a.brand <> b.brand) and coalesce(a.valid_from, timestamp '0001-01-01') < coalesce(b.valid_to, timestamp '9999-12-31') and coalesce(b.valid_from, timestamp '0001-01-01') < coalesce(a.valid_to, timestamp '9999-12-31')",
 }
 FACTS = {
