@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import trustlab.load
 import trustlab.sources  # noqa: F401
 from trustlab.core import InvalidExport, PartialExport, StoreDamaged, StoreLocked, TrustlabError, UnknownSource, UnsafeArchive
+from trustlab.delimited import misfits
 from trustlab.load import COUNTS, room, setting
 from trustlab.store import Lab
 
@@ -658,3 +659,22 @@ def test_rows_added_to_a_table_that_was_staged_without_any_are_all_there(lab):
         intake.stage("bare", "select word, n, null::enum('a', 'b') as side, {'x': 1} as pair from s_many limit 0")
         lab.con.execute("insert into s_bare by name select word, n from s_many")
         assert len(lab.con.execute("select word from s_bare").fetchall()) == 200_000 == intake.count("select count(*) from s_bare")
+
+
+def test_a_reject_is_completed_where_its_record_is_found_and_else_stays_as_it_is(lab):
+    intake = trustlab.load.Intake(lab, None, "", lab.con, None)
+    intake.stage("reject", "select * exclude (load_id, replayed_at) from reject limit 0")
+    intake.reject([{"member": "m", "code": "whole"}, {"member": "m", "record": 2, "code": "found"}, {"member": "m", "record": 3, "code": "lost"}, {"member": "m", "record": 4, "line": 1, "code": "known"}, {"member": "n", "record": 2, "code": "other"}])
+    asked = []
+    intake.complete("m", lambda wanted: [asked.extend(wanted.tolist()), {"nth": 2, "record": 7, "line": 9, "byte_offset": 80, "raw": b"x" * 70_000}][1:])
+    assert asked == [2, 3]
+    assert sorted(lab.con.execute("select code, member, record, line, byte_offset, octet_length(raw) from s_reject").fetchall()) == [
+        ("found", "m", 7, 9, 80, 65536), ("known", "m", 4, 1, None, 0), ("lost", "m", 3, None, None, 0), ("other", "n", 2, None, None, 0), ("whole", "m", None, None, None, 0)]
+
+
+def test_healthy_rows_in_any_shape_are_left_to_the_engine():
+    "Texts of many lines, rows that begin inside of quotes, blank lines, carriage returns; a wrong width, a wrong encoding"
+    many = "\n".join(f'{i},"one\nsaid ""so""\n\nand, more",z' for i in range(200)).encode().split(b"\n")
+    for start in range(8): assert misfits(many[start:], 3, ",") == 0, start
+    assert misfits([b"1,a\rb,z", b"", b"2,b,z"] * 40, 3, ",") == 0 == misfits([b"1\t2"] * 9, 2, "\t")
+    assert misfits(many, 4, ",") > 500 and misfits([b"1,2,3,"] * 100, 3, ",") > 90 and misfits([b"1,caf\xe9,3"] * 100, 3, ",") == 100

@@ -242,7 +242,7 @@ def as_written(raw: bytes, old: bool) -> bytes: return raw.replace(b"\n", b"\r")
 MESSAGES = {"bad_utf8": "not UTF-8", "bad_quotes": "a quote does not close, or stands inside a field", "too_long": "longer than 16 MiB",
             "wrong_number_of_columns": "more or fewer columns than the header"}
 
-# %% ../nbs/02a_delimited.ipynb #c78fb1a9
+# %% ../nbs/02a_delimited.ipynb #d50785f9
 def hopeless(file: Path, refused: Callable[[list[bytes]], int]) -> bool:
     "Whether the engine would refuse more than some 100,000 lines of a file, told from 64 KiB of them at eight places, of which `refused` counts the bad ones"
     size, bad, seen = file.stat().st_size, 0, 1
@@ -258,7 +258,7 @@ def hopeless(file: Path, refused: Callable[[list[bytes]], int]) -> bool:
 def misfits(lines: list[bytes], width: int, delimiter: str) -> int:
     "How many of these lines, from the middle of a CSV, stand in rows without `width` fields or are not UTF-8; read as if they began within quotes and as if they did not, the better counts"
     texts = [line.decode("utf-8", "replace").replace("\r", " ") + "\n" for line in lines]
-    read = lambda *before: [(len(row) == width, 1 + sum(cell.count("\n") for cell in row)) for row in csv.reader([*before, *texts], delimiter=delimiter)][1:]
+    read = lambda *before: [(len(row) in (0, width), 1 + sum(cell.count("\n") for cell in row)) for row in csv.reader([*before, *texts], delimiter=delimiter)][1:]
     bad = lambda rows: sum(n for fits, n in rows[:-1] if not fits) if sum(n for _, n in rows[:-1]) > len(lines) / 2 else len(lines)
     return min(bad(read()), bad(read('"\n'))) + sum(map(foreign, lines))
 

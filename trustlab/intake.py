@@ -141,12 +141,12 @@ def blocks(rows: Iterable[dict[str, Any]], schema: dict[str, Any], most: int = 4
         if size > most: yield pl.DataFrame(held, schema=schema); held, size = [], 0
     if held: yield pl.DataFrame(held, schema=schema)
 
-# %% ../nbs/02f_intake.ipynb #3cbf9672
+# %% ../nbs/02f_intake.ipynb #2ff14438
 PLACE = {"nth": pl.Int64, "record": pl.Int64, "line": pl.Int64, "byte_offset": pl.Int64, "raw": pl.Binary}
 
 def complete(self: Intake, member: str, find: Callable[[np.ndarray], Iterable[dict[str, Any]]]) -> None:
     "Completes the rejects of `member` that have no line; `find` gets their numbers, ascending, and gives nth (the number), record, line, byte_offset and raw for each that it finds"
-    lost = "from s_reject where member = $member and line is null"
+    lost = "from s_reject where member = $member and line is null and record is not null"
     if not self.count(f"select count(*) {lost}", member=member): return
     self.con.execute(f"create or replace temp table s_lost as select * {lost} order by record", {"member": member})
     self.con.execute(f"delete {lost}", {"member": member})
