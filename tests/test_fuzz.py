@@ -295,10 +295,14 @@ def load_damaged(name, files, way, named, before, masked, edits=()):
 
 @pytest.fixture(autouse=True)
 def room():
-    "Twelve gigabytes of addresses: an input that takes all memory fails with a `MemoryError`, and is shown, instead of the system killing the run"
-    resource = pytest.importorskip("resource")
+    "Twelve gigabytes of addresses beside those that the process holds by now: an input that takes all memory fails with a `MemoryError`, and is shown, instead of the system killing the run"
+    held = Path("/proc/self/statm")
+    if not held.exists():
+        yield
+        return
+    import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = 12 * 2**30
+    most = 12 * 2**30 + int(held.read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
