@@ -678,3 +678,14 @@ def test_healthy_rows_in_any_shape_are_left_to_the_engine():
     for start in range(8): assert misfits(many[start:], 3, ",") == 0, start
     assert misfits([b"1,a\rb,z", b"", b"2,b,z"] * 40, 3, ",") == 0 == misfits([b"1\t2"] * 9, 2, "\t")
     assert misfits(many, 4, ",") > 500 and misfits([b"1,2,3,"] * 100, 3, ",") > 90 and misfits([b"1,caf\xe9,3"] * 100, 3, ",") == 100
+
+
+def test_a_parquet_table_of_which_nearly_all_is_wrong_loads_within_its_limit(tmp_path):
+    "Bytes put beside the rejects afterwards, by an update, took more than the limit"
+    n, file, mapping = 1_500_000, tmp_path / "t.parquet", tmp_path / "m.toml"
+    pl.select(i=pl.int_range(n)).select(id=pl.col("i").cast(pl.String), created_at=pl.when(pl.col("i") < 100).then(pl.lit("2024-01-01T10:00:00Z")).otherwise(pl.lit("soon")), text=pl.lit("hello there, this is a text of some length"), author=pl.lit("a")).write_parquet(file)
+    mapping.write_text('name = "mine"\nplatform = "mine"\n[file]\nformat = "parquet"\n[post]\nid = "id"\ncreated_at = "created_at"\ntext = "text"\n[author]\nid = "author"\n')
+    with Lab(tmp_path / "s.duckdb", memory_limit="300MiB") as lab, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert counts(lab.load(file, mapping=mapping)) == (n, 100, 0, 0, 0, n - 100)
+        assert lab.sql("select count(raw), count(distinct record), min(code), max(code) from reject").row(0) == (n - 100, n - 100, "bad_time", "bad_time")

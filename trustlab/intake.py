@@ -342,12 +342,12 @@ def clock(self: Intake, wall: str, zone: str, table: str = "record") -> None:
 
 Intake.clock = clock
 
-# %% ../nbs/02f_intake.ipynb #65c72979
+# %% ../nbs/02f_intake.ipynb #3af1b1f1
 def reject_rows(self: Intake, member: str, coded: str, messages: dict[str, tuple[str, str]]) -> None:
-    "Adds rows of a table to the rejects, not yet with their place: `coded` is SQL for their `record` and `code`, `messages` gives each code's field and message"
+    "Adds rows of a table to the rejects, not yet with their place: `coded` is SQL for their `record` and `code` (and `raw`, where it is known), `messages` gives each code's field and message"
     said = pl.DataFrame([(code, *told) for code, told in messages.items()], schema=["code", "field", "message"], orient="row")
     with self.lab.lent(said) as path:
-        self.con.execute(f"insert into s_reject by name select $member as member, c.record, c.code, nullif(m.field, '') as field, m.message from ({coded}) c join read_parquet($path) m using (code) order by c.record", {"member": member, "path": path})
+        self.con.execute(f"insert into s_reject by name select $member as member, c.*, nullif(m.field, '') as field, m.message from ({coded}) c join read_parquet($path) m on m.code = c.code order by c.record", {"member": member, "path": path})
 
 Intake.reject_rows = reject_rows
 

@@ -162,16 +162,17 @@ def must_have(mapping: Mapping) -> list[str]:
     "The columns of the post's id and time, where they come from one column each"
     return [c for key in ("id", "created_at") for c in cells_of(mapping.get("post", key)) if not c.startswith("@") and len(list(cells_of(mapping.get("post", key)))) == 1]
 
-# %% ../../nbs/sources/03d_table.ipynb #5fb80fac
+# %% ../../nbs/sources/03d_table.ipynb #6e2a301c
 @dataclass
 class Table:
-    "A staged table: `at` gives a column's place in `s_row`; `spare` are the columns that the mapping does not know; `placed` completes its rejects with where they stand, `broken` says whether some of its rows were none"
+    "A staged table: `at` gives a column's place in `s_row`; `spare` are the columns that the mapping does not know; `placed` completes its rejects with where they stand or `raw` is SQL for their bytes, `broken` says whether some of its rows were none"
     mapping: Mapping
     name: str
     at: dict[str, str]
     spare: list[str] = field(default_factory=list)
     placed: Callable[[], object] = lambda: None
     broken: bool = False
+    raw: str = "null::blob"
     facts: dict[str, str] = field(default_factory=dict)
 
     def cell(self, column: str) -> str:
@@ -343,7 +344,7 @@ def parquet_columns(bundle: Bundle, name: str) -> list[str]:
         try: return list(described(con, as_file(bundle, name, Path(folder) / "table.parquet"), name))
         except InvalidExport: return []
 
-# %% ../../nbs/sources/03d_table.ipynb #a4c12265
+# %% ../../nbs/sources/03d_table.ipynb #1ced5542
 def as_text(column: str, kind: str) -> str:
     "SQL for a Parquet column as text: times in ISO 8601, with Z where the type knows its zone; nested values as JSON"
     x = '"' + column.replace('"', '""') + '"'
@@ -365,8 +366,7 @@ def take_parquet(intake: Intake, mapping: Mapping, name: str) -> Table:
     try: intake.con.execute(f"create or replace temp table s_row as select row_number() over () as record, {cells} from read_parquet($file)", {"file": str(file)})
     except duckdb.Error as error: raise InvalidExport(f"{named(intake, name)}: the file is damaged ({str(error).splitlines()[0].replace(str(file), 'the file')[:160]}); download it again.") from None
     at = {c: "null::varchar" for c in where} | {c: f"c{i}" for i, c in enumerate(sql)}
-    whole = "update s_reject set raw = encode(cast(to_json(r) as varchar)) from s_row r where s_reject.member = $name and s_reject.record = r.record"
-    return Table(mapping, name, at, spare(mapping, list(kinds), [*where, *nested.values()]), lambda: intake.con.execute(whole, {"name": name}))
+    return Table(mapping, name, at, spare(mapping, list(kinds), [*where, *nested.values()]), raw="encode(cast(to_json(r) as varchar))")
 
 # %% ../../nbs/sources/03d_table.ipynb #bc080cd9
 def said(mapping: Mapping, code: str) -> dict[str, str]:
@@ -382,13 +382,13 @@ def said(mapping: Mapping, code: str) -> dict[str, str]:
 
 CODES = ("missing_id", "bad_id", "id_not_exact", "missing_created_at", "bad_time", "timestamp_out_of_range", "unknown_side", "missing_answer_created_at", "bad_answer_time", "answer_timestamp_out_of_range")
 
-# %% ../../nbs/sources/03d_table.ipynb #c94c0434
+# %% ../../nbs/sources/03d_table.ipynb #b59fbf9c
 def reject_rows(intake: Intake, table: Table, frame: str) -> None:
     "Takes the posts that carry a code out of the stage: a rejected row goes whole, a bad answer goes alone; then numbers records as they stand in the file"
     intake.con.execute("delete from s_record where _answer and record in (select record from s_record where not _answer and _code is not null)")
     messages = {code: tuple(said(table.mapping, code).values()) for code in CODES}
     if frame in ("lines", "array", "one"): return intake.reject_coded(messages)
-    intake.reject_rows(table.name, "select record, _code as code from s_record where _code is not null", messages)
+    intake.reject_rows(table.name, f"select s.record, s._code as code, {table.raw} as raw from s_record s join s_row r on r.record = s.record where s._code is not null", messages)
     table.placed()
     intake.con.execute("delete from s_record where _code is not null")
 
