@@ -1402,8 +1402,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'trustlab/sources/stackexchange.py'),
                                                 'trustlab.sources.stackexchange.unread': ( 'sources/stackexchange.html#unread',
                                                                                            'trustlab/sources/stackexchange.py'),
-                                                'trustlab.sources.stackexchange.whole_rows': ( 'sources/stackexchange.html#whole_rows',
-                                                                                               'trustlab/sources/stackexchange.py'),
                                                 'trustlab.sources.stackexchange.xml_text': ( 'sources/stackexchange.html#xml_text',
                                                                                              'trustlab/sources/stackexchange.py')},
             'trustlab.sources.table': { 'trustlab.sources.table.Inspection': ('sources/table.html#inspection', 'trustlab/sources/table.py'),

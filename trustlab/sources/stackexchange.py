@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['SEVEN', 'ENTITY', 'ROW', 'LOOSE', 'FRAME', 'ATTRIBUTES', 'COUNTED', 'NUMBERS', 'POSTS', 'COMMENTS', 'RECORD',
            'MESSAGES', 'USERS', 'ACCEPTS', 'DAYS', 'NAMED', 'MENTIONS', 'SCORES', 'SHEET', 'SILENT', 'find', 'is_posts',
-           'xml_text', 'body_text', 'rows', 'whole_rows', 'guard', 'attribute', 'site', 'unread', 'key', 'stage',
-           'acts', 'lists', 'check_lines', 'declared']
+           'xml_text', 'body_text', 'rows', 'guard', 'attribute', 'site', 'unread', 'key', 'stage', 'acts', 'lists',
+           'check_lines', 'declared']
 
-# %% ../../nbs/sources/03j_stackexchange.ipynb #db9701ed
+# %% ../../nbs/sources/03j_stackexchange.ipynb #d383628c
 import json, re
-from pathlib import Path
 
 import duckdb
 
 from ..bundles import Bundle
 from ..core import *
-from ..delimited import as_utf8, copied, foreign, hopeless, line_ends
-from ..load import AS_TEXT, RAW, Intake, Reader, Sheet, line_records, exact, register, unreadable
+from ..delimited import as_utf8, copied, line_ends
+from ..load import RAW, Intake, Reader, Sheet, line_records, register, unreadable, whole_lines
 from ..values import html_text, iso, numbered, off_time, time_messages
 
 # %% ../../nbs/sources/03j_stackexchange.ipynb #74be357f
@@ -50,32 +49,21 @@ def body_text(x: str) -> str:
     "SQL for the words a person reads of HTML in the attribute value `x` (SQL too)"
     return html_text(numbered(xml_text(x), (38, 60, 62)))
 
-# %% ../../nbs/sources/03j_stackexchange.ipynb #3f22ab23
+# %% ../../nbs/sources/03j_stackexchange.ipynb #32e5de3a
 def rows(intake: Intake, name: str) -> None:
     "Adds the lines of one list to `s_raw(member, record, byte_offset, doc)`; unreadable ones are rejected; raises `InvalidExport` for a list that defines entities"
     con, copy = intake.con, intake.temp / "rows.txt"
     guard(intake.bundle, name)
-    con.execute(RAW + "; drop table if exists reject_errors; drop table if exists reject_scans")
+    con.execute(RAW)
     intake.lined[name] = first = intake.count("select greatest(coalesce((select max(record) from s_raw), 0), coalesce((select max(record) from s_reject), 0)) + 1")
     opens = as_utf8(lambda: intake.bundle.open(name), copy)
     file = copy if copy.exists() else intake.bundle.path if intake.bundle.plain else None
     if not file: opens, file = copied(opens, copy, lambda block: block), copy
-    if line_ends(opens)[0] != "alike" or not whole_rows(con, file, name, first):
+    if line_ends(opens)[0] != "alike" or not whole_lines(con, file, name, first):
         con.execute("update s_raw set doc = to_json(doc)")
         intake.records((m, r, at, text if unreadable(text, whole) else json.dumps(text, ensure_ascii=False), whole) for m, r, at, text, whole in line_records(opens, name, first))
         con.execute("update s_raw set doc = json_extract_string(doc, '$')")
     copy.unlink(missing_ok=True)
-
-def whole_rows(con: duckdb.DuckDBPyConnection, file: Path, name: str, first: int) -> bool:
-    "Adds the lines of a file that are not blank to `s_raw`; False, and none added, if the engine could not take them all"
-    if hopeless(file, lambda rows: sum(map(foreign, rows))): return False
-    con.execute(f"""insert into s_raw select $name, row_number() over () + $first - 1, null, doc from (select ltrim(doc, chr(65279)) as doc
-        from read_csv($file, {AS_TEXT}, columns={{'doc': 'VARCHAR'}}, store_rejects=true)) where trim(doc, ' ' || chr(9) || chr(13)) <> ''""", {"name": name, "first": first,
-            "file": exact(file)})
-    refused = con.execute("select count(*) from reject_errors").fetchall()[0][0]
-    con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
-    if refused: con.execute("delete from s_raw where member = ?", [name])
-    return not refused
 
 def guard(bundle: Bundle, name: str) -> None:
     "Raises `InvalidExport` when the head of a list defines entities of its own, which no dump does"
