@@ -74,7 +74,7 @@ def formats() -> pl.DataFrame:
     rows = [{"reader": r.name, "files": r.title} | (vars(r.sheet) if r.sheet else {}) for r in sorted(readers().values(), key=lambda r: r.name)]
     return pl.DataFrame(rows, schema=["reader", "files", "understood", "ignored", "answers", "tested_on", "limits"], infer_schema_length=None)
 
-# %% ../nbs/02f_intake.ipynb #dbd3f8c2
+# %% ../nbs/02f_intake.ipynb #13c53e67
 @dataclass
 class Intake:
     "One export on its way in: where it is read from, where it is staged, and what it says of itself"
@@ -91,7 +91,7 @@ class Intake:
     places: list[tuple[Any, Any, bool]] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     duplicate: int = 0
-    authors_staged: bool = False
+    people_staged: bool = False
     key: str = "post_key"
     parent: str = "reply_to_key"
     lined: dict[str, int] = field(default_factory=dict)

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['CONTENT', 'Arrays', 'LONGEST_DETOUR', 'KEYS', 'COUNTS', 'AFTER_LOAD', 'ENDINGS', 'DAMAGED', 'NOTHING', 'MAPPED',
-           'NO_EXPORT', 'drop_duplicates', 'tops', 'whole_links', 'text_links', 'setting', 'room', 'places', 'link',
-           'climb', 'with_rows', 'link_stored', 'update_known', 'beside', 'insert_posts', 'adopt', 'insert_accounts',
-           'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'known_ending', 'unstage', 'staged',
-           'now', 'spill', 'merge', 'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run', 'tell_unread',
-           'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised', 'sniffed', 'members',
-           'strangers', 'replay', 'absent', 'declare', 'bar']
+           'NO_EXPORT', 'drop_duplicates', 'tops', 'replies', 'whole_links', 'text_links', 'setting', 'room', 'places',
+           'link', 'climb', 'with_rows', 'link_stored', 'update_known', 'beside', 'insert_posts', 'adopt',
+           'insert_accounts', 'insert_rest', 'Receipt', 'sentence', 'digest', 'Wishes', 'load_one', 'known_ending',
+           'unstage', 'staged', 'now', 'spill', 'merge', 'tolerable', 'in_encoding', 'finish', 'load', 'LeftOut', 'run',
+           'tell_unread', 'moment', 'limit', 'known_options', 'flat', 'in_transaction', 'Found', 'recognised',
+           'sniffed', 'members', 'strangers', 'replay', 'absent', 'declare', 'bar']
 
-# %% ../nbs/03_load.ipynb #806c7387
+# %% ../nbs/03_load.ipynb #88aa32a1
 import codecs, hashlib, os, re, sys, tempfile, warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -27,7 +27,7 @@ import polars as pl
 from .bundles import Bundle, DamagedMember, bundles, readable
 from .core import *
 from .intake import *
-from .privacy import drop_erased, hidden, mask, secret
+from .privacy import drop_erased, hidden, mask, keys_staged, secret
 from .schema import SCOPES, TABLES, quoted
 from .store import Lab
 
@@ -57,31 +57,41 @@ def tops(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         top = above
     return top, up[top] >= 0
 
-# %% ../nbs/03_load.ipynb #7d3cb648
+# %% ../nbs/03_load.ipynb #da426539
+def replies(up: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    "Of each post, given the positions of parents and the `keys`, the key of one reply to it, the last in order; -1 where there is none"
+    found = np.full(len(up), -1, np.int32)
+    found[up[up >= 0]] = keys[up >= 0]
+    return found
+
+# %% ../nbs/03_load.ipynb #19b36ce6
 def whole_links(intake: Intake) -> tuple[Arrays, int] | None:
-    "Of each staged post the position `up`, and `thread`, the topmost key less the number that is returned too; None when whole keys lie far apart or stand twice"
+    "Of each staged post the position `up`, and as keys less the number that is returned too: the topmost one (`thread`), and that of a `reply` to it; None when whole keys lie far apart or stand twice"
     key, parent = intake.key, intake.parent
     low, span, n = intake.con.execute(f"select least(min({key}), min({parent})), greatest(max({key}), max({parent})) - least(min({key}), min({parent})) + 1, count(*) from s_post").fetchall()[0]
     if span > min(8 * n, 2**31 - 2): return None
     fetch = lambda x: frame_of(intake.con.sql(f"select coalesce({x} - {low}, -1)::integer as x from s_post"))["x"].to_numpy()
     place = np.full(span + 1, -1, np.int32)
-    place[fetch(key)] = np.arange(n, dtype=np.int32)
+    keys = fetch(key)
+    place[keys] = np.arange(n, dtype=np.int32)
     if np.count_nonzero(place >= 0) < n: return None
     up = place[fetch(parent)]
     del place
+    reply = replies(up, keys)
+    del keys
     top, lost = tops(up)
     thread = fetch(f"coalesce({parent}, {key})")[top]
-    return {"up": up, "thread": np.where(lost, np.int32(-1), thread)}, low
+    return {"up": up, "thread": np.where(lost, np.int32(-1), thread), "reply": reply}, low
 
-# %% ../nbs/03_load.ipynb #15f77a4f
+# %% ../nbs/03_load.ipynb #38b2507e
 def text_links(intake: Intake) -> Arrays:
-    "Of each staged post the positions `up` and `top`, by keys that are text"
+    "Of each staged post the positions `up` and `top`, and that of a `reply` to it, by keys that are text"
     at = frame_of(intake.con.sql(f"""with post as (select row_number() over () - 1 as nth, {intake.key} as key, {intake.parent} as parent from s_post)
         select p.nth::integer as nth, q.nth::integer as up from post p join post q on q.key = p.parent"""))
     up = np.full(intake.count("select count(*) from s_post"), -1, np.int32)
     up[at["nth"].to_numpy()] = at["up"].to_numpy()
     top, lost = tops(up)
-    return {"up": up, "top": np.where(lost, np.int32(-1), top)}
+    return {"up": up, "top": np.where(lost, np.int32(-1), top), "reply": replies(up, np.arange(len(up), dtype=np.int32))}
 
 # %% ../nbs/03_load.ipynb #17bca767
 @contextmanager
@@ -98,9 +108,9 @@ def room(lab: Lab, size: int) -> AbstractContextManager[None]:
     limit = lab.con.execute("select parse_formatted_bytes(current_setting('memory_limit'))::bigint").fetchall()[0][0]
     return setting(lab.con, "memory_limit", f"{max(limit - size, limit // 4)}B")
 
-# %% ../nbs/03_load.ipynb #f97d65d3
+# %% ../nbs/03_load.ipynb #88b49f43
 def places(intake: Intake) -> tuple[Arrays, int | None]:
-    "Of each staged post the position of its parent, and that of its topmost post or its `thread` and the number to add to it; -1 where there is none. Drops duplicates"
+    "Of each staged post the position of its parent, and that of its topmost post or its `thread` and the number to add to it, -1 where there is none; and a `reply` to it. Drops duplicates"
     numbers = intake.key != "post_key" and intake.count("select count(*) from s_post") > 0
     whole = whole_links(intake) if numbers else None
     if whole is None:
@@ -110,11 +120,11 @@ def places(intake: Intake) -> tuple[Arrays, int | None]:
     first, last, n = intake.con.execute("select coalesce(min(_row), 0), max(_row), count(*) from s_post").fetchall()[0]
     return (with_rows(intake, found, first) if n and last - first + 1 > n else found), low
 
-# %% ../nbs/03_load.ipynb #7dbc7721
+# %% ../nbs/03_load.ipynb #90319110
 def link(self: Intake) -> None:
-    "Drops duplicates and makes `s_link(row, up, to_key, thread)`: a staged reply (where keys are whole numbers: every staged post), its staged parent's row, the parent's author, and the conversation (null on a cycle)"
+    "Drops duplicates and makes `s_link(row, up, to_key, thread, reply)`: a staged reply (where keys are whole numbers: every staged post), its staged parent's row, the parent's author, the conversation (null on a cycle), and the key of a staged reply to it where keys are whole numbers"
     if self.columns("link"): return
-    if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread limit 0")
+    if self.parent not in self.columns() and self.key == "post_key": return self.stage("link", "select 0::bigint as row, 0::bigint as up, '' as to_key, '' as thread, 0::bigint as reply limit 0")
     climb(self)
     if not self.lab.masked and self.count("select count(*) from post"): link_stored(self)
 
@@ -122,13 +132,14 @@ def climb(intake: Intake) -> None:
     "Stages `s_link`, from the positions of parents that are found"
     with room(intake.lab, 32 * intake.count("select count(*) from s_post")): found, low = places(intake)
     first = intake.count("select coalesce(min(_row), 0) from s_post")
-    if low is None: told, tree, only = "coalesce(t.reply_to_key, t.post_key)", f"left join s_post t on t._row = f.top + {first}", "where s.parent is not null"
-    else: told, tree, only = f"'{intake.platform}:' || (f.thread + {low})", "", ""
+    if low is None: told, tree, only = "coalesce(t.reply_to_key, t.post_key) as thread, null::bigint as reply", f"left join s_post t on t._row = f.top + {first}", "where s.parent is not null"
+    else: told, tree, only = f"'{intake.platform}:' || (f.thread + {low}) as thread, f.reply + {low} as reply", "", ""
+    parents = "(select p._row, p.author_key from s_post p positional join s_found f where f.reply >= 0)"
     intake.con.register("s_found", found)
     with room(intake.lab, sum(a.nbytes for a in found.values())), setting(intake.con, "disabled_optimizers", "build_side_probe_side"):
-        intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {told} as thread
-            from (select _row, {intake.parent} as parent from s_post) s positional join (select {", ".join(f"nullif({c}, -1) as {c}" for c in found)} from s_found) f
-            left join s_post a on a._row = f.up + {first} {tree} {only}""")
+        intake.stage("link", f"""select s._row as row, f.up + {first} as up, a.author_key as to_key, {told}
+            from (select _row, {intake.parent} as parent from s_post) s positional join (select nullif(columns(*), -1) from s_found) f
+            left join {parents} a on a._row = f.up + {first} {tree} {only}""")
     intake.con.unregister("s_found"), found.clear()
 
 def with_rows(intake: Intake, found: Arrays, first: int) -> Arrays:
@@ -194,7 +205,7 @@ def adopt(intake: Intake, load_id: str) -> None:
 
 LONGEST_DETOUR = 64
 
-# %% ../nbs/03_load.ipynb #c4e5082a
+# %% ../nbs/03_load.ipynb #efdae074
 def insert_accounts(intake: Intake) -> None:
     "Stores accounts that are new, and names those that were placeholders"
     con, given = intake.con, intake.columns("account")
@@ -206,12 +217,10 @@ def insert_accounts(intake: Intake) -> None:
     if intake.columns("stranger"):
         con.execute("insert into account by name select s.*, true as placeholder, s.account_key as person_key from s_stranger s "
                     "where s.account_key is not null and not exists (select 1 from account a where a.account_key = s.account_key)")
-    told = "select reply_to_account as account_key from s_post" if "reply_to_account" in intake.columns() else "select null as account_key"
-    acts = " union select actor_key from s_interaction union select target_key from s_interaction" if intake.columns("interaction") else ""
+    named = [("interaction", "actor_key"), ("interaction", "target_key")] + [("post", c) for c in ("author_key", "reply_to_account") if not intake.people_staged]
     con.execute(f"""insert into account by name
-        select account_key, ? as platform, substr(account_key, strpos(account_key, ':') + 1) as handle, 'unknown' as kind, true as placeholder, account_key as person_key
-        from ({"" if intake.authors_staged else "select author_key as account_key from s_post union "}{told}{acts}) n
-        where account_key is not null and not exists (select 1 from account a where a.account_key = n.account_key)""", [intake.platform])
+        select k as account_key, ? as platform, substr(k, strpos(k, ':') + 1) as handle, 'unknown' as kind, true as placeholder, k as person_key
+        from ({keys_staged(intake, named)}) n where k is not null and not exists (select 1 from account a where a.account_key = n.k)""", [intake.platform])
 
 # %% ../nbs/03_load.ipynb #e986efbe
 KEYS = {"role": ("account_key", "role", "brand", "valid_from", "valid_to", "basis"),

@@ -6,7 +6,7 @@
 __all__ = ['SCRUB', 'KEYS_OF', 'POINTERS', 'PLAIN', 'PEOPLE', 'NAMED', 'AFTER', 'GONE', 'LOST', 'THEIRS', 'REMEMBER', 'ERASE',
            'AWAY', 'LEFT', 'TOKEN', 'setting', 'key_file', 'check_of', 'secret', 'as_key', 'stored_key', 'new_key',
            'pseudonym', 'mark', 'hmac_sql', 'quoted_bytes', 'keyed', 'pseudonymise', 'masked', 'scrubbed', 'rule',
-           'staged', 'open_accounts', 'mask', 'take_back', 'withhold', 'told', 'hidden', 'spelled', 'without',
+           'keys_staged', 'open_accounts', 'mask', 'take_back', 'withhold', 'told', 'hidden', 'spelled', 'without',
            'literal', 'stand_in', 'subjects', 'forget', 'now', 'keys_with', 'unname', 'changeable', 'due', 'rewrite',
            'put_in_place', 'finish', 'locked', 'settled', 'drop_erased', 'erase_staged', 'erase_posts', 'erase_rest',
            'staged_names', 'drop_expired', 'drop_idle']
@@ -146,11 +146,11 @@ def rule(table: str, column: str, text: str) -> str:
     if column == "value" and table == "interaction": return f"case when kind in {POINTERS} or regexp_matches(value, '[\\p{{L}}\\p{{N}}]') and lower(value) not in {PLAIN} then pseudonym(value) else value end"
     return quoted(column)
 
-# %% ../nbs/02g_privacy.ipynb #c394ba6e
+# %% ../nbs/02g_privacy.ipynb #cb72bd17
 PEOPLE = (("account", "account_key"), ("stranger", "account_key"), ("role", "account_key"), ("interaction", "actor_key"), ("interaction", "target_key"),
           ("link", "to_key"), ("post", "author_key"), ("post", "reply_to_account"))
 
-def staged(intake: Intake, columns: Iterable[tuple[str, str]] = PEOPLE) -> str:
+def keys_staged(intake: Intake, columns: Iterable[tuple[str, str]] = PEOPLE) -> str:
     "SQL for the values `k` of these staged columns, as far as the reader gave them; by default all accounts"
     return " union ".join([f"select {c} as k from {quoted('s_' + t)}" for t, c in columns if c in intake.columns(t)] + ["select null where false"])
 
@@ -161,7 +161,7 @@ def open_accounts(intake: Intake, brands: list[str]) -> None:
     own = f"select account_key as k from s_account where {named}" if intake.columns("account") else "select null where false"
     intake.con.execute(f"""create or replace temp table s_open as select k as account_key from (
           select account_key as k from role where role = 'brand' union {roles} union {own}
-          union select k from ({staged(intake)}) where list_contains($brands, lower(substr(k, strpos(k, ':') + 1)))) o
+          union select k from ({keys_staged(intake)}) where list_contains($brands, lower(substr(k, strpos(k, ':') + 1)))) o
         where k is not null and pseudonym(k) not in (select account_key from account)""", {"brands": [b.lower().removeprefix("@") for b in brands]})
 
 # %% ../nbs/02g_privacy.ipynb #81f7919e
@@ -394,7 +394,7 @@ def settled(folder: Path) -> None:
     try: os.fsync(handle)
     finally: os.close(handle)
 
-# %% ../nbs/02g_privacy.ipynb #64771c35
+# %% ../nbs/02g_privacy.ipynb #e5de69db
 def drop_erased(intake: Intake) -> None:
     "Takes what erased people wrote, and what was done to or by them, out of the stage; and what is older than the store keeps"
     if intake.count("select count(*) from erasure"):
@@ -405,9 +405,9 @@ def drop_erased(intake: Intake) -> None:
 def erase_staged(intake: Intake) -> None:
     con, known = intake.con, "(select subject_hmac from erasure)"
     pointers = [(t, c) for t in ("post", "interaction", "post_count", "link") for c in ("post_key", "reply_to_key", "quote_of_key", "conversation_key", "value", "thread")]
-    con.execute(f"create or replace temp table s_gone as select k as account_key from ({staged(intake)}) where k is not null and mark(k) in {known}")
+    con.execute(f"create or replace temp table s_gone as select k as account_key from ({keys_staged(intake)}) where k is not null and mark(k) in {known}")
     blank = ", ".join(f"null::varchar as {c}" for c in ("container_key", "conversation_key", "reply_to_key", "quote_of_key", "visibility") if c not in intake.columns())
-    con.execute(f"""create or replace temp table s_away as select k as post_key from ({staged(intake, pointers)}) where k is not null and mark(k) in {known}
+    con.execute(f"""create or replace temp table s_away as select k as post_key from ({keys_staged(intake, pointers)}) where k is not null and mark(k) in {known}
         union select post_key from s_post where author_key in (select account_key from s_gone) union all {keys_with(f"(select *{', ' + blank if blank else ''} from s_post)", "s_gone")}""")
     con.execute("create or replace temp table s_lost as select _row, record from s_post where post_key in (select post_key from s_away)")
     con.execute("insert into s_reject by name select record, 'erased' as code, 'by a person who was erased from this store' as message from s_lost")
@@ -468,7 +468,7 @@ def staged_names(intake: Intake) -> list[str]:
         union select substr(account_key, strpos(account_key, ':') + 1) from s_gone {"".join(" union " + t for t in told)}""", {"token": TOKEN, "platform": intake.platform}).fetchall()
     return sorted({name for (name,) in found if name and len(name) > 1})
 
-# %% ../nbs/02g_privacy.ipynb #e80bfa4f
+# %% ../nbs/02g_privacy.ipynb #fd5cde4b
 def drop_expired(intake: Intake) -> None:
     "Takes what is older than the store keeps out of the stage"
     cut, con = setting(intake.lab, "expired_before"), intake.con
@@ -491,6 +491,6 @@ def drop_expired(intake: Intake) -> None:
 def drop_idle(intake: Intake) -> None:
     "Takes people out of the stage of whom nothing is left and whom the store does not know"
     roles = "union select account_key from s_role where role <> 'customer'" if intake.columns("role") else ""
-    intake.con.execute(f"create or replace temp table s_active as select k from ({staged(intake, PEOPLE[3:5] + PEOPLE[6:])}) where k is not null union select account_key from account {roles}")
+    intake.con.execute(f"create or replace temp table s_active as select k from ({keys_staged(intake, PEOPLE[3:5] + PEOPLE[6:])}) where k is not null union select account_key from account {roles}")
     for table in ("account", "stranger", "role"):
         if intake.columns(table): intake.con.execute(f"delete from {quoted('s_' + table)} where account_key not in (select k from s_active)")

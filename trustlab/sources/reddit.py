@@ -97,7 +97,7 @@ select post_key, 'score' as kind, _score as n, _seen as observed_at from s_recor
 union all select post_key, 'comment', _comments, _seen from s_record where _comments is not null
 """
 
-# %% ../../nbs/sources/03i_reddit.ipynb #4f64fc0a
+# %% ../../nbs/sources/03i_reddit.ipynb #ea5253a8
 def stage(intake: Intake) -> None:
     "Stages comments and submissions, their people, crossposts, mentions, marks and scores"
     folder = intake.root.rpartition("/")[0]
@@ -110,7 +110,7 @@ def stage(intake: Intake) -> None:
     intake.link()
     sight(intake)
     intake.stage("account", PEOPLE)
-    intake.authors_staged = True
+    intake.people_staged = True
     intake.stage("role", "select account_key, 'bot' as role, 'inferred' as basis from s_account where kind = 'bot'")
     intake.stage("interaction", ACTS)
     intake.stage("post_count", NUMBERS)

@@ -6,12 +6,12 @@
 __all__ = ['COLUMNS', 'HANDLE', 'SELECT', 'COLUMN_LIST', 'MESSAGES', 'SPELLED', 'find', 'number', 'stage', 'impossible',
            'name_brands', 'respell', 'stage_people', 'stage_pointers', 'scope']
 
-# %% ../../nbs/sources/03a_twcs.ipynb #8fe673f6
+# %% ../../nbs/sources/03a_twcs.ipynb #b7cfc63e
 from .. import delimited
 from ..core import *
 from ..bundles import Bundle
 from ..schema import WORDS, quoted
-from ..load import Intake, Reader, Sheet, register
+from ..load import Intake, Reader, Sheet, beside, register
 
 # %% ../../nbs/sources/03a_twcs.ipynb #aa0ed6fc
 COLUMNS = ("tweet_id", "author_id", "inbound", "created_at", "text", "response_tweet_id", "in_response_to_tweet_id")
@@ -21,12 +21,13 @@ def find(bundle: Bundle) -> list[str]:
     tables = [n for n in bundle.names if n.lower().endswith((".csv", ".txt")) and bundle.names[n]]
     return [n for n in tables if len({"tweet_id", "inbound", "response_tweet_id", "in_response_to_tweet_id"} & set(delimited.header(bundle.head(n)))) >= 3]
 
-# %% ../../nbs/sources/03a_twcs.ipynb #ddd4776e
+# %% ../../nbs/sources/03a_twcs.ipynb #5fe332a4
 HANDLE = "@([0-9]*[A-Za-z_][A-Za-z0-9_]*)"
 
 def number(column: str) -> str:
     "SQL for the whole number that a column of text holds, `10` or `10.0`; null for anything else"
-    return rf"case when {column} = try_cast({column} as ubigint)::varchar or regexp_matches({column}, '^\s*\d+(\.0)?\s*$') then try_cast({column} as bigint) end"
+    cast = f"try_cast({column} as bigint)"
+    return rf"case when {column} = {cast}::varchar and {cast} >= 0 or regexp_matches({column}, '^\s*\d+(\.0)?\s*$') then {cast} end"
 
 SELECT = rf"""
 select _id, author_id, created_at, text, _parent, _inbound, response_tweet_id as _answers,
@@ -48,7 +49,7 @@ COLUMN_LIST = f"""'twcs:' || _id as post_key, 'twcs:' || author_id as author_key
   case when _parent is null then 'twcs:' || _handle end as reply_to_account, case when _parent is not null then 'explicit'::enum{WORDS['reply_basis']} when _inbound then 'inferred'::enum{WORDS['reply_basis']} end as reply_basis,
   _id, _parent, _inbound, _answers, _handle, _code"""
 
-# %% ../../nbs/sources/03a_twcs.ipynb #5885db8b
+# %% ../../nbs/sources/03a_twcs.ipynb #783abbef
 MESSAGES = {"bad_id": ("tweet_id", "tweet_id must be a number such as 10 or 10.0"), "no_author": ("author_id", "author_id is empty"),
             "bad_inbound": ("inbound", "inbound must be True or False"), "bad_parent": ("in_response_to_tweet_id", "in_response_to_tweet_id must be a number or empty"),
             "bad_time": ("created_at", "created_at must look like 'Tue Oct 31 22:10:47 +0000 2017'"),
@@ -67,7 +68,7 @@ def stage(intake: Intake) -> None:
     intake.posts(COLUMN_LIST)
     impossible(intake)
     intake.place_rows(intake.root, opens, len(names))
-    intake.key, intake.parent, intake.authors_staged = "_id", "_parent", True
+    intake.key, intake.parent, intake.people_staged = "_id", "_parent", True
     intake.link()
     name_brands(intake)
     stage_people(intake)
@@ -114,28 +115,30 @@ def respell(intake: Intake) -> None:
         intake.con.execute("update role set brand = ? where account_key = ? and basis = 'inferred'", [new.removeprefix("twcs:"), new])
         intake.con.execute("update account set handle = ? where account_key = ?", [new.removeprefix("twcs:"), new])
 
-# %% ../../nbs/sources/03a_twcs.ipynb #fe627108
+# %% ../../nbs/sources/03a_twcs.ipynb #e7b9ef6b
 def stage_people(intake: Intake) -> None:
-    "Stages the authors, and the roles of brands and customers"
+    "Stages the authors, those whom posts call, and the roles of brands and customers"
     intake.stage("account", """select 'twcs:' || author_id as account_key, 'twcs' as platform, author_id as handle,
         case when bool_and(_inbound) then 'unknown' else 'organization' end as kind from s_record group by author_id""")
+    intake.stage("stranger", "select distinct 'twcs:' || handle as account_key, 'twcs' as platform, handle, 'unknown' as kind from s_called")
     intake.stage("role", """select account_key, case kind when 'unknown' then 'customer' else 'brand' end as role,
           case kind when 'organization' then handle end as brand, 'export' as basis from s_account
         union all select 'twcs:' || handle, 'brand', handle, 'inferred' from s_silent""")
 
-# %% ../../nbs/sources/03a_twcs.ipynb #bd10115a
+# %% ../../nbs/sources/03a_twcs.ipynb #0edf6cbf
 def stage_pointers(intake: Intake) -> None:
     "Stages the answers that lie outside of the file, and brands named in replies to others"
-    intake.stage("pointer", f"""select _id, id from (select _id, {number('id')} as id
-        from (select _id, unnest(string_split(_answers, ',')) as id from s_record where _answers is not null)) where id not in (select _id from s_record)""")
+    intake.stage("told", f"select _id, _answers from s_post s {beside(intake)} where _answers <> coalesce(l.reply::varchar, '')")
+    intake.stage("pointer", f"""select t._id, t.id from (select _id, {number('id')} as id
+        from (select _id, unnest(string_split(_answers, ',')) as id from s_told)) t anti join s_record r on r._id = t.id where t.id is not null""")
     intake.stage("interaction", """
         select 'declared_reply' as kind, 'twcs:' || s.author_id as actor_key, 'twcs:' || s._id as post_key, null::varchar as target_key, 'twcs:' || p.id as value, s.created_at as occurred_at
         from s_pointer p join s_record s on s._id = p._id
         union all
         select 'mention', 'twcs:' || s.author_id, 'twcs:' || s._id, 'twcs:' || s._handle, 'text', s.created_at
         from (select rowid as row, * from s_record where _parent is not null and _inbound and _handle is not null) s join s_link l on l.row = s.row
-        where l.to_key is null or l.to_key <> 'twcs:' || s._handle""")
-    regrouped = intake.count("""select count(*) from s_post where contains(_answers, ',') and regexp_matches(_answers, '^\\d{1,2},(\\d{2},)*\\d{3}$')
+        where l.to_key is distinct from 'twcs:' || s._handle""")
+    regrouped = intake.count("""select count(*) from s_told where contains(_answers, ',') and regexp_matches(_answers, '^\\d{1,2},(\\d{2},)*\\d{3}$')
         and _id in (select _id from s_pointer)""")
     if regrouped: intake.notes.append(f"{regrouped:,} answer lists look regrouped by Excel (1,55,157 for 155,157); which answers they name is not certain.")
 
