@@ -1507,6 +1507,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'trustlab.sources.twcs.impossible': ('sources/twcs.html#impossible', 'trustlab/sources/twcs.py'),
                                        'trustlab.sources.twcs.name_brands': ('sources/twcs.html#name_brands', 'trustlab/sources/twcs.py'),
                                        'trustlab.sources.twcs.number': ('sources/twcs.html#number', 'trustlab/sources/twcs.py'),
+                                       'trustlab.sources.twcs.read_handles': ('sources/twcs.html#read_handles', 'trustlab/sources/twcs.py'),
                                        'trustlab.sources.twcs.respell': ('sources/twcs.html#respell', 'trustlab/sources/twcs.py'),
                                        'trustlab.sources.twcs.scope': ('sources/twcs.html#scope', 'trustlab/sources/twcs.py'),
                                        'trustlab.sources.twcs.stage': ('sources/twcs.html#stage', 'trustlab/sources/twcs.py'),
