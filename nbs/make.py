@@ -17,7 +17,10 @@ import sys
 import tempfile
 import venv
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 root = Path(__file__).resolve().parent.parent
 COPIES = {"nbs/reports/*.ipynb": "trustlab/_data/reports", "nbs/signals/*": "trustlab/_data/signals", "nbs/mappings/*.toml": "trustlab/_data/mappings", "data/town/*": "trustlab/_data/town"}
@@ -115,12 +118,20 @@ def test():
     sys.exit(bool(failed))
 
 
+def needs_newer(folder):
+    "Requirements for something older in the place of each installed version that does not take the oldest Python of settings.ini, its first release"
+    oldest = f"{re.search(r'^min_python *= *(.+)$', (root / 'settings.ini').read_text(encoding='utf-8'), re.M)[1]}.0"
+    found = distributions(path=[str(path) for path in Path(folder).rglob("site-packages")])
+    return [f"{d.name}<{d.version}" for d in found if not SpecifierSet(d.metadata["Requires-Python"] or "").contains(oldest)]
+
+
 def lock():
-    "Exact versions of all that the package and its extras need, as a fresh environment resolves them"
+    "Exact versions of all that the package and its extras need, as a fresh environment resolves them for any Python that the package takes"
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
-        pip = [next(Path(folder).glob("*/python*")), "-m", "pip", "--disable-pip-version-check"]
+        pip = [next(path for path in Path(folder).glob("*/python*") if path.is_file()), "-m", "pip", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "--quiet", "-e", f"{root}[lab,dev]"], check=True)
+        while late := needs_newer(folder): subprocess.run([*pip, "install", "--quiet", *late], check=True)
         subprocess.run([*pip, "check"], check=True)
         frozen = subprocess.run([*pip, "freeze", "--all", "--exclude-editable", "--exclude", "pip"], check=True, capture_output=True, text=True)
     (root / "constraints.txt").write_text("# made by `make lock`\n" + frozen.stdout, encoding="utf-8")

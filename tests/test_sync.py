@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +143,13 @@ def test_constraints_hold_every_requirement():
     pins = {canonicalize_name(package): pin for package, pin in pinned}
     for need in [r for key in cfg if key.endswith("requirements") for r in lines(key)]:
         assert need.specifier.contains(pins[canonicalize_name(need.name)], prereleases=True), f"{need} is pinned to {pins[canonicalize_name(need.name)]}"
+
+
+def test_what_is_pinned_takes_the_oldest_python():
+    "A pin that wants a later release of it stops the install on Debian's own Python"
+    pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    needs = {name: metadata(name)["Requires-Python"] or "" for name in pinned}
+    assert len(needs) > 50 and {name: need for name, need in needs.items() if not SpecifierSet(need).contains(f"{cfg['min_python']}.0")} == {}
 
 
 def test_run_time_needs_are_imported_and_explained():
