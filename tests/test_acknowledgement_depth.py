@@ -13,7 +13,7 @@ import pytest
 
 import trustlab as tl
 from test_oracles_measures import called, folder, kaplan_meier, townsfolk, units, village, waits  # noqa: F401
-from trustlab import clusters, platform_rates
+from trustlab import clusters, counts, platform_rates
 from trustlab.core import InvalidParameter, NotIdentifiable
 
 ack = import_module("trustlab.acknowledgement")
@@ -132,7 +132,7 @@ def test_weekdays_and_hours_where_one_is(townsfolk, tz):
         frame = tl.acknowledgement(lab, by=by, tz=tz).frame
         got = {tuple(v.lower() if c == "brand" else v for c, v in zip(by, row)): (n, k) for *row, n, k in frame.select(*by, "n", "acknowledged").rows()}
         assert got == {k: (len(v), sum(u["answered"] is not None for u in v)) for k, v in want.items()}
-        if by == ("weekday",): assert frame["weekday"].to_list() == [d for d in ack.DAYS if d in set(frame["weekday"])]
+        if by == ("weekday",): assert frame["weekday"].to_list() == [d for d in counts.DAYS if d in set(frame["weekday"])]
         if by == ("hour",): assert frame["hour"].is_sorted()
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import polars as pl
 
-from .acknowledgement import NEEDS
+from .calls import NEEDS
 from .core import *
 from .store import Lab
 from .suppression import people_in

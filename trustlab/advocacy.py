@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from . import charts, signals
-from .acknowledgement import answerable, brands_of, time_zone
+from .calls import answerable, brands_of, time_zone
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .intervals import jeffreys, wilson

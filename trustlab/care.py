@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from . import charts
-from .acknowledgement import answerable, brands_of, time_zone
+from .calls import answerable, brands_of, time_zone
 from .core import *
 from .intervals import wilson
 from .known_error import corrected_share

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from . import signals, trials
-from .acknowledgement import answerable, brands_of
+from .calls import answerable, brands_of
 from .core import *
 from .effects import EXPOSURES, OUTCOMES, READS, covariates_of, forest, people, right_finds, with_false_finds
 from .identity import PER, card_per, persons_note, pinned_per

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from . import charts
-from .acknowledgement import brands_of
+from .calls import brands_of
 from .acts import outside
 from .core import *
 from .census import bits, joined

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from . import charts, signals
-from .acknowledgement import answerable, brands_of
+from .calls import answerable, brands_of
 from .core import *
 from .identity import PER, account_keys, card_per, persons_note, pinned_per
 from .store import Lab

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from . import causal, charts, signals, survival, trials
-from .acknowledgement import answerable, brands_of
+from .calls import answerable, brands_of
 from .advocacy import acts_made, precision
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per

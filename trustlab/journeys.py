@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from . import charts, signals, survival
-from .acknowledgement import answerable, brands_of, calls, coded, small
+from .calls import answerable, brands_of, calls, coded, small
 from .advocacy import acts_made
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per

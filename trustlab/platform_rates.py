@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from . import charts, clusters
-from .acknowledgement import acknowledgement, answerable, brands_of, calls, left_out, small
+from .calls import answerable, brands_of, calls, left_out, small
+from .acknowledgement import acknowledgement
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .intervals import wilson

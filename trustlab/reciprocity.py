@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from . import charts
-from .acknowledgement import brands_of, flagged, small, time_zone
+from .calls import brands_of, flagged, small, time_zone
 from .acts import BY, acts, behind, from_acts, numbered, outside, why_none
 from .census import dyads, joined
 from .core import *

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from .acknowledgement import calls
+from .calls import calls
 from .core import *
 from .privacy import changeable, due, now, rewrite, setting
 from .store import Lab

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from . import charts, clusters, survival
-from .acknowledgement import brands_of, time_zone
+from .calls import brands_of, time_zone
 from .acts import BY, acts, behind, numbered, outside, why_none
 from .census import bits, joined, runs
 from .core import *

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from . import charts, signals
-from .acknowledgement import answerable, brands_of, coded, flagged, time_zone
+from .calls import answerable, brands_of, coded, flagged, time_zone
 from .clusters import drawn, linearised, moments, student
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per

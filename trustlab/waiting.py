@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from .acknowledgement import RUNS, answerable_quietly, brands_of, calls
+from .calls import answerable_quietly, brands_of, calls, RUNS
 from .business_time import calendar_of
 from .core import *
 from .identity import PER, pinned_per
