@@ -64,7 +64,7 @@ def replies(up: np.ndarray, keys: np.ndarray) -> np.ndarray:
     found[up[up >= 0]] = keys[up >= 0]
     return found
 
-# %% ../nbs/03_load.ipynb #19b36ce6
+# %% ../nbs/03_load.ipynb #2a53404d
 def whole_links(intake: Intake) -> tuple[Arrays, int] | None:
     "Of each staged post the position `up`, and as keys less the number that is returned too: the topmost one (`thread`), and that of a `reply` to it; None when whole keys lie far apart or stand twice"
     key, parent = intake.key, intake.parent
@@ -75,12 +75,13 @@ def whole_links(intake: Intake) -> tuple[Arrays, int] | None:
     keys = fetch(key)
     place[keys] = np.arange(n, dtype=np.int32)
     if np.count_nonzero(place >= 0) < n: return None
-    up = place[fetch(parent)]
+    above = fetch(parent)
+    up = place[above]
     del place
-    reply = replies(up, keys)
-    del keys
+    reply, roots = replies(up, keys), np.where(above < 0, keys, above)
+    del keys, above
     top, lost = tops(up)
-    thread = fetch(f"coalesce({parent}, {key})")[top]
+    thread = roots[top]
     return {"up": up, "thread": np.where(lost, np.int32(-1), thread), "reply": reply}, low
 
 # %% ../nbs/03_load.ipynb #38b2507e

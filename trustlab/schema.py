@@ -14,7 +14,7 @@ import duckdb
 
 from .core import InvalidParameter, choose
 
-# %% ../nbs/01_schema.ipynb #7560b484
+# %% ../nbs/01_schema.ipynb #d3ba65b1
 SCHEMA_VERSION = "2"
 WORDS = {"kind": ("owner_response", "post", "rating", "review", "service", "share"), "visibility": ("direct", "followers", "internal", "public", "unlisted"),
          "created_basis": ("assumed", "client", "epoch", "id", "offset", "utc"), "reply_basis": ("erased", "explicit", "inferred", "order", "row", "thread")}
@@ -24,10 +24,10 @@ TABLES = {
         owner_key varchar, exported_at timestamp, declared bigint, read bigint, stored bigint, changed bigint, same bigint, duplicate bigint,
         rejected bigint, covers_from timestamp, covers_to timestamp, started_at timestamp, finished_at timestamp, status varchar, notes varchar""",
     "coverage": "load_id varchar, platform varchar, container_key varchar, container varchar, closed boolean",
-    "account": """account_key varchar using compression zstd, platform varchar, handle varchar, display_name varchar, kind varchar, url varchar, placeholder boolean,
+    "account": """account_key varchar using compression zstd, platform varchar, handle varchar using compression zstd, display_name varchar, kind varchar, url varchar, placeholder boolean,
         person_key varchar using compression zstd""",
     "identity": """account_key varchar, other_key varchar, person varchar, basis varchar, reason varchar, joined_at timestamp, undone_at timestamp""",
-    "role": "account_key varchar, role varchar, brand varchar, valid_from timestamp, valid_to timestamp, basis varchar",
+    "role": "account_key varchar using compression zstd, role varchar, brand varchar, valid_from timestamp, valid_to timestamp, basis varchar",
     "post": f"""post_key varchar using compression zstd, platform varchar, author_key varchar, kind enum{WORDS["kind"]}, created_at timestamp,
         created_basis enum{WORDS["created_basis"]}, edited_at timestamp, text varchar using compression zstd, lang varchar, visibility enum{WORDS["visibility"]}, conversation_key varchar using compression zstd,
         container_key varchar, reply_to_key varchar using compression zstd,
