@@ -154,7 +154,7 @@ def walks(web: Web, path: np.ndarray, dropped: np.ndarray, length: int) -> Itera
     else:
         for longer, drops in steps(web, path, dropped, {1: "one", 2: "two"}.get(left)): yield from walks(web, longer, drops, length)
 
-# %% ../nbs/08a_temporal_loops.ipynb #655d5c2e
+# %% ../nbs/08a_temporal_loops.ipynb #bf98b5e0
 def arcs_of(web: Web) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Of the acts towards somebody with more acts: the pairs (giver, receiver), packed and sorted; the acts in their order, packed as number of the pair and row; and the rows in that order"
     if "pair" not in web.tables:
@@ -174,7 +174,7 @@ def homecomings(web: Web, path: np.ndarray, dropped: np.ndarray) -> tuple[np.nda
     home = joined((web.receiver[path[-1, which]], 32), (web.giver[path[0, which]], 32))
     order = np.argsort(home)
     home, number = home[order], np.searchsorted(pair, home[order])
-    hit = np.flatnonzero(pair[np.minimum(number, pair.size - 1)] == home) if pair.size else number[:0]
+    hit = np.flatnonzero(pair[np.minimum(number, pair.size - 1)] == home)
     number, kept = number[hit].astype(np.uint32), order[hit]
     begin, end = (np.searchsorted(key, joined((number, 32), (row[kept], 32))) for row in (begin, end))
     some = np.flatnonzero(begin < end)
