@@ -102,7 +102,7 @@ def test_a_busy_pair_is_no_slower_than_many_pairs():
     u = np.random.default_rng(0).integers(0, 2, n)
     back = returns.first_return(u, 1 - u, np.arange(n))
     assert (u[back[back >= 0]] != u[back >= 0]).all() and (np.diff(np.flatnonzero(back < 0)) == 1).all()
-    assert tloops.loops_found(tloops.web(u, 1 - u, np.arange(n), n), 2)[0] == (u == 0).sum() * (u == 1).sum()
+    assert tloops.all_loops(u, 1 - u, np.arange(n), n, [2])[0][0] == (u == 0).sum() * (u == 1).sum()
 
 
 def test_return_times_by_loops():
@@ -146,19 +146,41 @@ def brute_loops(rows, window, length):
 
 
 @settings(max_examples=150)
-@given(timed_acts(6, 45, 25), st.integers(1, 20), st.sampled_from([1_000_000, 3]))
-def test_loops_are_those_of_a_plain_search(rows, window, chunk):
+@given(timed_acts(6, 45, 25), st.integers(1, 20), st.sampled_from([(1_000_000, 10_000, 1_000_000), (3, 1, 0), (3, 4, 9)]))
+def test_loops_are_those_of_a_plain_search(rows, window, sizes):
+    "Whether all acts are in one slice of time or in many, and whatever is looked at together"
     u, v, t = columns(rows)
-    before, tloops.CHUNK = tloops.CHUNK, chunk
-    try:
-        for length in (2, 3, 4, 5):
-            found = brute_loops(rows, window, length)
-            count, people, listed = tloops.loops_found(tloops.web(u, v, t, window), length, most=10_000)
-            assert count == len(found) and people.tolist() == sorted({rows[i][0] for loop in found for i in loop})
-            assert sorted(map(tuple, listed.tolist())) == sorted(found)
-            first = tloops.loops_found(tloops.web(u, v, t, window), length, most=3)[2]
-            assert sorted(t[r[0]] for r in first.tolist()) == sorted(t[r[0]] for r in found)[:3]
-    finally: tloops.CHUNK = before
+    lengths = (2, 3, 4, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in zip(("CHUNK", "LEAST", "SLICE"), sizes): patch.setattr(tloops, name, size)
+        told, first = (tloops.all_loops(u, v, t, window, lengths, most=most) for most in (10_000, 3))
+    for length, (count, people, listed), (_, _, three) in zip(lengths, told, first):
+        found = brute_loops(rows, window, length)
+        assert count == len(found) and people.tolist() == sorted({rows[i][0] for loop in found for i in loop})
+        assert sorted(map(tuple, listed.tolist())) == sorted(found)
+        assert [t[r[0]] for r in three.tolist()] == sorted(t[r[0]] for r in found)[:3]
+
+
+def test_slices_of_time_hold_every_loop_once():
+    "Sixty days of acts in slices of one window: as many loops as in one search of all, and most acts are looked at once or never"
+    rng = np.random.default_rng(1)
+    u, v, t = *rng.integers(0, 500, (2, 60_000)), rng.integers(0, 5_000, 60_000)
+    u, v, t = (x[u != v] for x in (u, v, t))
+    whole = [tloops.loops_found(tloops.web(u, v, t, 40), k, most=50) for k in (2, 3, 4)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tloops, "LEAST", 1)
+        patch.setattr(tloops, "SLICE", 0)
+        sliced, webs = tloops.all_loops(u, v, t, 40, [2, 3, 4], most=50), list(tloops.webs(u, v, t, 40))
+    begun = sum(web.until for web in webs)
+    assert len(webs) > 20 and begun < u.size and begun < sum(web.act.size for web in webs) < 1.5 * begun
+    for one, other in zip(whole, sliced):
+        assert one[0] == other[0] > 0 and (one[1] == other[1]).all() and (np.sort(t[one[2][:, 0]]) == t[other[2][:, 0]]).all()
+
+
+def test_times_that_are_far_from_the_rest_make_no_slices_of_their_own():
+    at = np.append(np.arange(50_000), 10**15)
+    assert len(tloops.cuts(at, 10, 10_000)) == 7 and tloops.cuts(at[:0], 10, 1) == [0] and tloops.cuts(np.array([0, 5, 5, 5, 10, 11, 16]), 5, 1) == [0, 4, 6, 7]
+    assert [f[0] for f in tloops.all_loops(at[:0], at[:0], at[:0], 10, [2, 3])] == [0, 0]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -169,10 +191,10 @@ def test_loops_of_a_dense_network(seed):
     u, v, t = columns(rows)
     for length in (2, 3, 4, 5):
         found = brute_loops(rows, 22, length)
-        count, people, listed = tloops.loops_found(tloops.web(u, v, t, 22), length, most=100_000)
+        count, people, listed = tloops.all_loops(u, v, t, 22, [length], most=100_000)[0]
         assert count == len(found) > 0 and sorted(map(tuple, listed.tolist())) == sorted(found)
         for most in (1, 4):
-            first = tloops.loops_found(tloops.web(u, v, t, 22), length, most=most)[2]
+            first = tloops.all_loops(u, v, t, 22, [length], most=most)[0][2]
             assert [t[r[0]] for r in first.tolist()] == sorted(t[r[0]] for r in found)[:most]
 
 
@@ -181,8 +203,8 @@ def test_a_lone_loop_is_found_wherever_its_busiest_member_stands(length):
     for hub in range(length):
         ring = [(i, (i + 1) % length, 10 + i) for i in range(length)] + [(hub, 9, 500), (9, hub, 900)]
         u, v, t = columns(ring)
-        assert [tloops.loops_found(tloops.web(u, v, t, 50), k)[0] for k in (2, 3, 4, 5)] == [int(k == length) for k in (2, 3, 4, 5)]
-        assert tloops.loops_found(tloops.web(u, v, t, length - 2), length)[0] == 0
+        assert [f[0] for f in tloops.all_loops(u, v, t, 50, [2, 3, 4, 5])] == [int(k == length) for k in (2, 3, 4, 5)]
+        assert tloops.all_loops(u, v, t, length - 2, [length])[0][0] == 0
 
 
 def brute_chains(rows, window, length):
@@ -206,7 +228,7 @@ def brute_chains(rows, window, length):
 def test_chains_are_those_of_a_plain_search(rows, window):
     u, v, t = columns(sorted(rows, key=lambda r: r[2]))
     ordered = list(zip(u.tolist(), v.tolist(), t.tolist()))
-    woven = tloops.web(u, v, t, window, every=True)
+    woven = tloops.web(u, v, t, window)
     for length, path in enumerate(tloops.chains(woven, 5), 1):
         count, inside = brute_chains(ordered, window, length)
         assert path.shape == (length, count)
@@ -245,7 +267,7 @@ def test_a_hub_in_every_other_act_is_never_passed_through():
     u, v, t = u[keep], v[keep], t[keep]
     steps, spread = [], tloops.spread
     tloops.spread = lambda begin, size, most: (steps.append(part := (i, j)) or part for i, j in spread(begin, size, most))
-    try: found = [tloops.loops_found(tloops.web(u, v, t, 300_000), k)[0] for k in (2, 3)]
+    try: found = [f[0] for f in tloops.all_loops(u, v, t, 300_000, [2, 3])]
     finally: tloops.spread = spread
     assert sum(i.size for i, _ in steps) < 40 * n
     joined = pl.DataFrame({"u": u, "v": v, "t": t})
@@ -415,8 +437,8 @@ def test_census_of_the_managers(shared):
 
 def test_loops_of_three_are_the_cyclic_motif(shared, messages):
     cells = {r["pattern"]: int(r["brute_strict_increasing"]) for r in csv.DictReader((shared / "snap-temporalmotifs/collegemsg_motifs.csv").open())}
-    assert tloops.loops_found(tloops.web(*messages, 300), 3)[0] == cells["ab bc ca"] == 45
-    two = tloops.loops_found(tloops.web(*messages, 300), 2)[0]
+    assert tloops.all_loops(*messages, 300, [3])[0][0] == cells["ab bc ca"] == 45
+    two = tloops.all_loops(*messages, 300, [2])[0][0]
     frame = pl.DataFrame(dict(zip("uvt", messages)))
     assert two == frame.join(frame, left_on=["u", "v"], right_on=["v", "u"], suffix="2").filter((pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + 300)).height
 
@@ -429,8 +451,8 @@ def test_loops_of_college_messages_by_joins(messages):
     two = hop(one, 2).filter(pl.col("v2") != pl.col("u"))
     three = hop(two, 3)
     four = hop(three.filter((pl.col("v3") != pl.col("u")) & (pl.col("v3") != pl.col("v1"))), 4)
-    woven = tloops.web(*messages, 3600)
-    assert tloops.loops_found(woven, 3)[0] == three.filter(pl.col("v3") == pl.col("u")).height and tloops.loops_found(woven, 4)[0] == four.filter(pl.col("v4") == pl.col("u")).height > 0
+    threes, fours = tloops.all_loops(*messages, 3600, [3, 4])
+    assert threes[0] == three.filter(pl.col("v3") == pl.col("u")).height and fours[0] == four.filter(pl.col("v4") == pl.col("u")).height > 0
 
 
 def test_returns_of_college_messages(messages):
@@ -462,7 +484,7 @@ def test_advogato_and_bitcoin_alpha(shared):
     week = 7 * 86400
     two = frame.join(frame, left_on="v", right_on="u", suffix="2").filter((pl.col("t2") > pl.col("t")) & (pl.col("t2") <= pl.col("t") + week) & (pl.col("v2") != pl.col("u")))
     three = two.join(frame, left_on=["v2", "u"], right_on=["u", "v"], suffix="3").filter((pl.col("t3") > pl.col("t2")) & (pl.col("t3") <= pl.col("t") + week))
-    assert tloops.loops_found(tloops.web(a, b, t, week), 3)[0] == three.height > 0
+    assert tloops.all_loops(a, b, t, week, [3])[0][0] == three.height > 0
 
 
 def test_acts_of_accounts_that_are_not_there_are_not_lost_in_silence():
