@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LAW', 'SHARES', 'POSITIVE', 'ANY', 'SCENARIOS', 'STREAMS', 'TRADES', 'ITEMS_OF', 'BRANDS', 'HOURS', 'WEEK',
-           'QUANTILE', 'SIGMA', 'WINDOW', 'rules', 'stream', 'Place', 'apportioned', 'places', 'temper', 'People',
-           'people', 'by_profile', 'immigrants', 'offspring', 'Calls', 'hazards', 'deletions', 'settled',
-           'first_answers', 'called', 'friends', 'onlookers', 'poisson_by_inverse', 'keyed', 'campaigns', 'entries',
-           'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
+           'QUANTILE', 'OPEN', 'SIGMA', 'WINDOW', 'rules', 'stream', 'Place', 'apportioned', 'places', 'temper',
+           'People', 'people', 'by_profile', 'immigrants', 'offspring', 'paced', 'rung', 'Calls', 'hazards',
+           'deletions', 'settled', 'first_answers', 'called', 'friends', 'onlookers', 'poisson_by_inverse', 'keyed',
+           'campaigns', 'entries', 'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
 
 # %% ../nbs/04a_quarters.ipynb #f3288dc7
 import math
@@ -20,15 +20,15 @@ import numpy as np
 from .core import InvalidParameter, choose
 from .sample import ITEMS, spread
 
-# %% ../nbs/04a_quarters.ipynb #9340814d
+# %% ../nbs/04a_quarters.ipynb #5e4cb9e8
 LAW: dict[str, float] = {
     "brands": 3, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0,
     "mu0": 0.05, "b_x": 0.5, "v": 0.8, "entry": 0.75, "leave": 0.0, "branching": 0.0, "beta": 2.0, "profile": 0.0, "theta": 1.0,
-    "a": 0.03, "a_canned": 0.01, "a_x": 0.8, "a_u": 0.0, "v_u": 1.0, "brand_sd": 0.4, "peer": 0.06, "rel": 1.0,
+    "a": 0.03, "a_canned": 0.01, "a_x": 0.8, "a_u": 0.0, "v_u": 1.0, "brand_sd": 0.4, "office": 0.0, "peer": 0.06, "rel": 1.0,
     "h0": 0.0025, "g_x": 0.7, "d_u": 0.0, "hr": 1.5, "hr_canned": 1.5, "rc": 0.0, "pi": 0.35, "m": 0.25,
     "giveaways": 0.0, "join": 0.2, "hr_inc": 3.0, "bystanders": 0.0, "hr_by": 1.0, "degree": 0.0, "homophily": 2.0, "tied": 0.5, "contagion": 0.0,
     "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0}
-SHARES = ("bluesky", "slack", "mastodon", "profile", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp")
+SHARES = ("bluesky", "slack", "mastodon", "profile", "office", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp")
 POSITIVE = ("mu0", "beta", "a", "h0", "hr", "hr_canned", "m", "hr_inc", "hr_by", "deleted_after")
 ANY = ("b_x", "a_x", "a_u", "g_x", "d_u")
 
@@ -37,7 +37,7 @@ SCENARIOS: dict[str, dict[str, float]] = {
     "canned": {"hr": 2.0, "hr_canned": 1.0}, "bursts": {"branching": 0.3, "profile": 1.0}, "hidden": {"a_u": 0.6, "d_u": 0.5, "rel": 0.6}, "more": {"theta": 1.25},
     "giveaways": {"giveaways": 6.0}, "thanked": {"rc": 0.5}, "bystanders": {"bystanders": 2.0, "hr_by": 1.1}, "network": {"degree": 6.0, "contagion": 2.0, "bystanders": 1.0},
     "vanishing": {"deleted": 0.05, "leave": 0.0005, "bluesky": 0.5}, "platforms": {"bluesky": 0.2, "slack": 0.1, "mastodon": 0.1}, "team": {"staff": 0.5, "partners": 0.3, "bluesky": 0.3, "slack": 0.2},
-    "labels": {"label_se": 0.8, "label_sp": 0.97}}
+    "labels": {"label_se": 0.8, "label_sp": 0.97}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126}}
 SCENARIOS["full"] = {k: v for part in SCENARIOS.values() for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
 
 # %% ../nbs/04a_quarters.ipynb #4fe276ce
@@ -152,7 +152,20 @@ def offspring(rng: np.random.Generator, at: np.ndarray, n: float, beta: float) -
         found.append((root, when))
     return np.concatenate([r for r, _ in found]), np.concatenate([t for _, t in found])
 
-# %% ../nbs/04a_quarters.ipynb #c2304f52
+# %% ../nbs/04a_quarters.ipynb #4cfe63df
+OPEN = np.array([day < 5 and 9 <= hour < 17 for day in range(7) for hour in range(24)])
+
+def paced(office: float) -> np.ndarray:
+    "How much of a week's pace has passed at the beginning of each of its hours, and at its end, in days"
+    return np.append(0, np.cumsum(np.where(OPEN, 1, 1 - office))) / 24
+
+def rung(at: np.ndarray, need: np.ndarray, office: float) -> np.ndarray:
+    "When `need` days of pace have passed since the days `at`"
+    hours, passed = np.arange(169) / 24, paced(office)
+    with np.errstate(invalid="ignore"): week, part = np.divmod(at // 7 * passed[-1] + np.interp(at % 7, hours, passed) + need, passed[-1])
+    return np.where(np.isfinite(need), np.maximum(7 * week + np.interp(part, passed, hours), at), np.inf)
+
+# %% ../nbs/04a_quarters.ipynb #3de741dc
 @dataclass
 class Calls:
     "One entry per call: who, when, the immigrant it goes back to, when it was answered (infinite: not), whether from a template, when a peer solved it, when it was deleted"
@@ -181,6 +194,7 @@ def settled(seed: int, place: Place, who: np.ndarray, at: np.ndarray, root: np.n
     clocks = [-np.log1p(-stream(seed, place.number, part).random(who.size)) for part in ("personal", "canned", "peer")]
     never = np.full(who.size, np.inf)
     with np.errstate(divide="ignore"): waits = np.array([clocks[0] / personal[who], clocks[1] / canned if canned else never, clocks[2] / p["peer"] if p["peer"] else never])
+    if p["office"]: waits[0] = rung(at, waits[0], p["office"]) - at
     gone = deletions(stream(seed, place.number, "deleted"), at, p)
     first = np.minimum(waits.min(axis=0), gone - at)
     answer = np.where(waits[:2].min(axis=0) == first, at + first, np.inf)
