@@ -160,7 +160,7 @@ PLAIN = dict(customers=300, brands=2, bluesky=0.4, days=280)
 
 
 @pytest.mark.parametrize("given, only", [({"hr": 3.0}, ["advocacy"]), ({"hr_canned": 3.0}, ["advocacy"]), ({"d_u": 0.8}, ["advocacy"]), ({"rc": 1.0}, ["cheers"]), ({"pi": 0.9}, ["return"]), ({"m": 2.0}, ["return"]),
-    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"])])
+    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"personal_sp": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"])])
 def test_a_part_changes_its_own_posts_and_no_other(given, only):
     plain, changed = town(**PLAIN), town(**PLAIN | given)
     assert words(plain, *only) == words(changed, *only)
@@ -542,9 +542,13 @@ def test_labels_err_as_often_as_stated(full):
     labels = pl.read_csv(folder / "labels.csv")
     kinds = made.posts.with_columns(post_key=pl.format("{}:{}", "platform", "post_id")).select("post_key", "kind")
     known = labels.join(kinds, on="post_key")
-    true = known.filter(pl.col("kind") == "advocacy")["label"]
-    false = known.filter(pl.col("kind") != "advocacy")["label"]
-    assert abs(true.mean() - 0.8) < 4 * math.sqrt(0.16 / len(true)) and abs(1 - false.mean() - 0.97) < 4 * math.sqrt(0.03 / len(false)) and len(false) > 5000
+    for act, kind, se, sp in (("advocacy", "advocacy", 0.8, 0.97), ("personal", "answer", 0.9, 0.95)):
+        word = known.filter(pl.col("act") == act)
+        true, false = word.filter(pl.col("kind") == kind)["label"], word.filter(pl.col("kind") != kind)["label"]
+        assert abs(true.mean() - se) < 4 * math.sqrt(se * (1 - se) / len(true)) and abs(1 - false.mean() - sp) < 4 * math.sqrt(sp * (1 - sp) / len(false)) and len(true) > 50 and len(false) > 250, act
+    answers = known.filter(pl.col("act") == "personal")
+    raw, share = answers["label"].mean(), (answers["kind"] == "answer").mean()
+    assert abs((raw + 0.95 - 1) / (0.9 + 0.95 - 1) - share) < 3 * math.sqrt(raw * (1 - raw) / answers.height) / 0.85 < abs(raw - share)
 
 
 def test_truth_counts_what_was_written(full):

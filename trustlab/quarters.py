@@ -20,15 +20,15 @@ import numpy as np
 from .core import InvalidParameter, choose
 from .sample import ITEMS, spread
 
-# %% ../nbs/04a_quarters.ipynb #5e4cb9e8
+# %% ../nbs/04a_quarters.ipynb #063d2f60
 LAW: dict[str, float] = {
     "brands": 3, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0,
     "mu0": 0.05, "b_x": 0.5, "v": 0.8, "entry": 0.75, "leave": 0.0, "branching": 0.0, "beta": 2.0, "profile": 0.0, "theta": 1.0,
     "a": 0.03, "a_canned": 0.01, "a_x": 0.8, "a_u": 0.0, "v_u": 1.0, "brand_sd": 0.4, "office": 0.0, "peer": 0.06, "rel": 1.0,
     "h0": 0.0025, "g_x": 0.7, "d_u": 0.0, "hr": 1.5, "hr_canned": 1.5, "rc": 0.0, "pi": 0.35, "m": 0.25,
     "giveaways": 0.0, "join": 0.2, "hr_inc": 3.0, "bystanders": 0.0, "hr_by": 1.0, "degree": 0.0, "homophily": 2.0, "tied": 0.5, "contagion": 0.0,
-    "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0}
-SHARES = ("bluesky", "slack", "mastodon", "profile", "office", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp")
+    "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0, "personal_se": 1.0, "personal_sp": 1.0}
+SHARES = ("bluesky", "slack", "mastodon", "profile", "office", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp", "personal_se", "personal_sp")
 POSITIVE = ("mu0", "beta", "a", "h0", "hr", "hr_canned", "m", "hr_inc", "hr_by", "deleted_after")
 ANY = ("b_x", "a_x", "a_u", "g_x", "d_u")
 
@@ -37,7 +37,7 @@ SCENARIOS: dict[str, dict[str, float]] = {
     "canned": {"hr": 2.0, "hr_canned": 1.0}, "bursts": {"branching": 0.3, "profile": 1.0}, "hidden": {"a_u": 0.6, "d_u": 0.5, "rel": 0.6}, "more": {"theta": 1.25},
     "giveaways": {"giveaways": 6.0}, "thanked": {"rc": 0.5}, "bystanders": {"bystanders": 2.0, "hr_by": 1.1}, "network": {"degree": 6.0, "contagion": 2.0, "bystanders": 1.0},
     "vanishing": {"deleted": 0.05, "leave": 0.0005, "bluesky": 0.5}, "platforms": {"bluesky": 0.2, "slack": 0.1, "mastodon": 0.1}, "team": {"staff": 0.5, "partners": 0.3, "bluesky": 0.3, "slack": 0.2},
-    "labels": {"label_se": 0.8, "label_sp": 0.97}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126}}
+    "labels": {"label_se": 0.8, "label_sp": 0.97, "personal_se": 0.9, "personal_sp": 0.95}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126}}
 SCENARIOS["full"] = {k: v for part in SCENARIOS.values() for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
 
 # %% ../nbs/04a_quarters.ipynb #4fe276ce
@@ -54,9 +54,9 @@ def rules(scenario: str = "plain", **given: float) -> dict[str, float]:
     if p["bluesky"] + p["slack"] + p["mastodon"] > 1 + 1e-9: raise InvalidParameter("bluesky, slack and mastodon are shares of the people, 1 at most together; twcs has the rest.")
     return p
 
-# %% ../nbs/04a_quarters.ipynb #48703e7d
+# %% ../nbs/04a_quarters.ipynb #980d84bd
 STREAMS = ("traits", "hidden", "proxy", "pace", "favour", "entry", "leave", "posts", "bursts", "theta", "personal", "canned", "peer", "helper", "deleted", "returns", "seen", "seen_who", "seen_when",
-           "network", "join", "advocacy", "thanks", "team", "text", "text_item", "label", "delete_rest", "seen_how", "own")
+           "network", "join", "advocacy", "thanks", "team", "text", "text_item", "label", "delete_rest", "seen_how", "own", "label_answer")
 
 def stream(seed: int, quarter: int, part: str) -> np.random.Generator:
     "The random stream of one part of one quarter"

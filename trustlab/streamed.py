@@ -483,19 +483,21 @@ def mastodon_archive(path: Path, drawers: Drawers, me: str, firm: str) -> None:
                 with open(content, "rb") if isinstance(content, Path) else io.BytesIO(content) as stream_: tar.addfile(info, stream_)
         packed.finish()
 
-# %% ../nbs/04c_streamed.ipynb #ef119e83
+# %% ../nbs/04c_streamed.ipynb #ac6b4881
 def customers_rows(drawn: Sequence[Quarter]) -> pl.DataFrame:
     "What a firm knows of its customers: account_key, platform, brand, engagement_proxy (four decimals)"
     return pl.concat([directory(q.place).filter(pl.col("author") >= 0).select(account_key=pl.lit(f"{q.place.platform}:") + pl.col("account"), platform=pl.lit(q.place.platform),
                                                                              brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy=pl.Series(q.crowd.proxy).round(4)) for q in drawn])
 
 def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Mapping[str, float]) -> pl.DataFrame:
-    "A labeller's word on each root post of a customer: post_key, act, label"
-    roots = posts.filter(pl.col("kind").is_in(["call", "near", "entry", "advocacy"]))
-    lot = np.concatenate([stream(seed, q.place.number, "label").random(roots.filter(pl.col("quarter") == q.place.number).height) for q in drawn])
-    true = (roots["kind"] == "advocacy").to_numpy()
+    "A labeller's word on what recommends, for each root post of a customer, and on what is personal, for each of the firm's answers: post_key, act, label"
     key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", ROOM.replace_strict(CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
-    return roots.select(post_key=key, act=pl.lit("advocacy")).with_columns(label=pl.Series(np.where(true, lot < p["label_se"], lot >= p["label_sp"])))
+    def said(kinds: list[str], true: str, act: str, part: str, name: str) -> pl.DataFrame:
+        asked = posts.with_row_index().filter(pl.col("kind").is_in(kinds))
+        lot = np.concatenate([stream(seed, q.place.number, part).random(asked.filter(pl.col("quarter") == q.place.number).height) for q in drawn])
+        word = np.where((asked["kind"] == true).to_numpy(), lot < p[f"{name}_se"], lot >= p[f"{name}_sp"])
+        return asked.select("index", post_key=key, act=pl.lit(act)).with_columns(label=pl.Series(word, dtype=pl.Boolean))
+    return pl.concat([said(["call", "near", "entry", "advocacy"], "advocacy", "advocacy", "label", "label"), said(["answer", "canned"], "answer", "personal", "label_answer", "personal")]).sort("index").drop("index")
 
 def roles_rows(town: Streamed, seen: set[str], wrote: Mapping[str, int]) -> pl.DataFrame:
     "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs"
@@ -551,11 +553,11 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
         mastodon_archive(folder / FILES["mastodon"], desk.drawers["mastodon"], f"https://{firm.lower()}.example/users/{firm}", firm)
     roles_rows(town, desk.seen, desk.wrote).write_csv(folder / "roles.csv")
 
-# %% ../nbs/04c_streamed.ipynb #45163cb2
+# %% ../nbs/04c_streamed.ipynb #76b7dc82
 def write(self: Streamed, folder: str | Path, block: int | None = None) -> list[Path]:
     """Writes the town's exports into `folder` (made if absent) and returns their paths: of each platform on which anybody wrote, then `roles.csv`, `customers.csv` and, where
     labels err, `labels.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
-    folder, labelled = Path(folder), self.rules["label_se"] < 1 or self.rules["label_sp"] < 1
+    folder, labelled = Path(folder), any(self.rules[f"{act}_{part}"] < 1 for act in ("label", "personal") for part in ("se", "sp"))
     folder.mkdir(parents=True, exist_ok=True)
     tables = ["customers.csv"] + ["labels.csv"] * labelled
     with tempfile.TemporaryDirectory(dir=folder) as temporary:

@@ -116,9 +116,9 @@ def coupled(p: Mapping[str, float]) -> bool:
     "Whether something beside a person's own answer moves their hazard"
     return bool(p["giveaways"] and p["hr_inc"] != 1 and p["join"] or p["bystanders"] and p["hr_by"] != 1 or p["degree"] and p["contagion"])
 
-# %% ../nbs/04b_truths.ipynb #6cd25fac
+# %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
-STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp")
+STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp")
 
 @cache
 def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, float, float]:
