@@ -154,11 +154,12 @@ def test_loops_are_those_of_a_plain_search(rows, window, sizes):
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(("CHUNK", "LEAST", "SLICE"), sizes): patch.setattr(tloops, name, size)
         told, first = (tloops.all_loops(u, v, t, window, lengths, most=most) for most in (10_000, 3))
+    place = np.empty(t.size, int)
+    place[np.argsort(t, kind="stable")] = np.arange(t.size)
     for length, (count, people, listed), (_, _, three) in zip(lengths, told, first):
-        found = brute_loops(rows, window, length)
+        found = sorted(brute_loops(rows, window, length), key=lambda loop: [place[i] for i in loop])
         assert count == len(found) and people.tolist() == sorted({rows[i][0] for loop in found for i in loop})
-        assert sorted(map(tuple, listed.tolist())) == sorted(found)
-        assert [t[r[0]] for r in three.tolist()] == sorted(t[r[0]] for r in found)[:3]
+        assert list(map(tuple, listed.tolist())) == found and list(map(tuple, three.tolist())) == found[:3]
 
 
 def test_slices_of_time_hold_every_loop_once():
@@ -175,6 +176,23 @@ def test_slices_of_time_hold_every_loop_once():
     assert len(webs) > 20 and begun < u.size and begun < sum(web.act.size for web in webs) < 1.5 * begun
     for one, other in zip(whole, sliced):
         assert one[0] == other[0] > 0 and (one[1] == other[1]).all() and (np.sort(t[one[2][:, 0]]) == t[other[2][:, 0]]).all()
+
+
+def test_a_long_list_of_a_chatty_pair_is_not_written_out_before_it_is_cut():
+    n = 20_000
+    u = np.random.default_rng(0).integers(0, 2, n)
+    later = np.append(np.cumsum(u[::-1])[::-1], 0)
+    count, _, listed = tloops.all_loops(u, 1 - u, np.arange(n), n, [2], most=50_000)[0]
+    assert count == (u == 0).sum() * (u == 1).sum() and listed.shape == (50_000, 2) and (np.diff(listed[:, 0]) >= 0).all()
+    firsts, sizes = np.unique(listed[:, 0], return_counts=True)
+    assert all(size == (later[i + 1] if u[i] == 0 else n - i - 1 - later[i + 1]) for i, size in zip(firsts[:-1], sizes[:-1])) and firsts.tolist() == list(range(firsts.size))
+
+
+@pytest.mark.parametrize("kind", ("int16", "int32", "uint32", "int64"))
+def test_times_of_any_width_and_windows_of_any_length(kind):
+    u, v, t = np.array([0, 1, 2], np.uint32), np.array([1, 2, 0], np.uint32), (np.array([10, 8, 5]) * -1 + np.iinfo(kind).max if kind != "int64" else np.array([1, 2, 3])).astype(kind)
+    for window in (5, 100, 3e9, 1e19, float("inf")): assert tloops.all_loops(u, v, t, window, [3])[0][0] == 1
+    assert tloops.all_loops(u, v, t, 1, [3])[0][0] == 0
 
 
 def test_times_that_are_far_from_the_rest_make_no_slices_of_their_own():

@@ -277,6 +277,19 @@ def test_answers_in_office_hours_agree_with_plain_python(office):
         for kind in ("personal", "canned", "peer", "deleted"): assert abs(counts[kind] / n - stated[kind]) < 4 * math.sqrt(stated[kind] / n), (days, kind)
 
 
+@pytest.mark.parametrize("given", ({}, {"a_x": 2.0}, {"a_u": 2.0}, {"a_x": 1.5, "v_u": 4.0}, {"v_u": 0.0, "a_x": 0.0}, {"deleted": 1.0, "branching": 0.9, "profile": 0.5}))
+def test_the_law_of_office_hours_is_that_of_each_hazard_by_itself(given):
+    from trustlab import truths
+    p = rules("office", brand_sd=0, **given)
+    (z, w), (u, v) = truths.nodes(), truths.gamma_nodes(p["v_u"])
+    personal, weight = (p["a"] * np.exp(p["a_x"] * p["b_x"] + math.hypot(p["a_x"], p["a_u"]) * z)[:, None] * u).ravel(), np.outer(w, v).ravel()
+    real = np.flatnonzero(weight > 1e-9)
+    at, share = truths.moments(p["profile"], p["branching"], p["beta"])
+    for days in (1 / 24, 7):
+        each = sum(part * truths.endings(personal[real], p["a_canned"], days, p, at=np.full(real.size, hour)) for hour, part in zip(at, share))
+        assert abs(weight[real] @ (each[:, 0] + each[:, 1]) - first_ends(0, days, 1, p)["ack"]) < 2e-4
+
+
 def test_people_keep_office_hours_and_machines_do_not():
     qs, p = drawn("office", customers=20_000, branching=0.3)
     at, canned = (np.concatenate([getattr(q.calls, f) for q in qs]) for f in ("answer", "canned"))

@@ -1796,6 +1796,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'trustlab.temporal_loops.loops_found': ( 'temporal_loops.html#loops_found',
                                                                                   'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.measured': ('temporal_loops.html#measured', 'trustlab/temporal_loops.py'),
+                                         'trustlab.temporal_loops.measures_of': ( 'temporal_loops.html#measures_of',
+                                                                                  'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.moments': ('temporal_loops.html#moments', 'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.pay_forward': ( 'temporal_loops.html#pay_forward',
                                                                                   'trustlab/temporal_loops.py'),

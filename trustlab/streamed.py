@@ -483,14 +483,14 @@ def mastodon_archive(path: Path, drawers: Drawers, me: str, firm: str) -> None:
                 with open(content, "rb") if isinstance(content, Path) else io.BytesIO(content) as stream_: tar.addfile(info, stream_)
         packed.finish()
 
-# %% ../nbs/04c_streamed.ipynb #ac6b4881
+# %% ../nbs/04c_streamed.ipynb #7ae6c29b
 def customers_rows(drawn: Sequence[Quarter]) -> pl.DataFrame:
     "What a firm knows of its customers: account_key, platform, brand, engagement_proxy (four decimals)"
     return pl.concat([directory(q.place).filter(pl.col("author") >= 0).select(account_key=pl.lit(f"{q.place.platform}:") + pl.col("account"), platform=pl.lit(q.place.platform),
                                                                              brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy=pl.Series(q.crowd.proxy).round(4)) for q in drawn])
 
 def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Mapping[str, float]) -> pl.DataFrame:
-    "A labeller's word on what recommends, for each root post of a customer, and on what is personal, for each of the firm's answers: post_key, act, label"
+    "A labeller's word on what recommends, for each root post of a customer, and on what is personal, for each of the firm's answers (not its thanks): post_key, act, label"
     key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", ROOM.replace_strict(CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
     def said(kinds: list[str], true: str, act: str, part: str, name: str) -> pl.DataFrame:
         asked = posts.with_row_index().filter(pl.col("kind").is_in(kinds))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'ROUNDS', 'LEAST', 'SLICE', 'LOOPS', 'NAMED', 'LISTED', 'WORDS', 'FORWARD', 'Side', 'sort_by', 'side', 'Web',
-           'web', 'moments', 'ahead', 'table', 'steps', 'walks', 'arcs_of', 'homecomings', 'loops_found', 'earliest',
-           'written', 'cuts', 'leafless', 'webs', 'woven', 'all_loops', 'loops', 'whole', 'measured', 'replace_null',
-           'persons', 'listed', 'draw', 'chains', 'pay_forward']
+           'web', 'measures_of', 'moments', 'ahead', 'table', 'steps', 'walks', 'arcs_of', 'homecomings', 'loops_found',
+           'earliest', 'written', 'cuts', 'leafless', 'webs', 'woven', 'all_loops', 'loops', 'whole', 'measured',
+           'replace_null', 'persons', 'listed', 'draw', 'chains', 'pay_forward']
 
 # %% ../nbs/08a_temporal_loops.ipynb #ea12b298
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ def side(who: np.ndarray, other: np.ndarray) -> Side:
     row = (key & np.uint64(2**width - 1)).astype(np.int32)
     return Side(key, row, other[row], width)
 
-# %% ../nbs/08a_temporal_loops.ipynb #fba812a4
+# %% ../nbs/08a_temporal_loops.ipynb #ea367c3d
 @dataclass
 class Web:
     """Acts ready for the search of loops: `giver` and `receiver` are ranks (the busiest highest), rows rise with time, `act` says which act a row was and `code` who a rank was. For each row, the first row at its own
@@ -77,14 +77,20 @@ class Web:
 
 def web(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: float, until: int | None = None) -> Web:
     "The acts (codes of people, times) as a `Web`; `window` in the unit of the times; only loops that begin before act `until`, in order of time, are looked for"
+    at, window = measures_of(at, window)
     act = np.arange(at.size) if (at[1:] >= at[:-1]).all() else np.argsort(at, kind="stable")
     giver, receiver = giver[act], receiver[act]
     both = np.sort(np.append(giver, receiver))
     first = runs(both)
     code = both[first][np.argsort(np.diff(first, append=both.size), kind="stable")]
-    rank = np.empty(int(code.max(initial=-1)) + 1, np.int32)
+    rank = np.empty(int(code.max(initial=0)) + 1, np.int32)
     rank[code] = np.arange(code.size, dtype=np.int32)
-    return Web(rank[giver], rank[receiver], act, code, *moments(at[act], at.dtype.type(window)), act.size if until is None else until)
+    return Web(rank[giver], rank[receiver], act, code, *moments(at[act], window), act.size if until is None else until)
+
+def measures_of(at: np.ndarray, window: float) -> tuple[np.ndarray, Any]:
+    "Whole times in 64 bits, and the window in their kind; one longer than all of them is cut to that length"
+    if at.dtype.kind in "iu": at = at.astype(np.int64, copy=False)
+    return at, at.dtype.type(min(window, at.max() - at.min())) if at.size else at.dtype.type(0)
 
 def moments(at: np.ndarray, window: float) -> Iterator[np.ndarray]:
     "For each of the sorted times the first place at that time, after it, within the window before it, and beyond the window after it"
@@ -176,7 +182,7 @@ def homecomings(web: Web, path: np.ndarray, dropped: np.ndarray) -> tuple[np.nda
     some = np.flatnonzero(begin < end)
     return which[kept[some]], begin[some], end[some], (drops & ~dropped[which])[kept[some]]
 
-# %% ../nbs/08a_temporal_loops.ipynb #716601f1
+# %% ../nbs/08a_temporal_loops.ipynb #9d2e7032
 def loops_found(web: Web, length: int, most: int = 0) -> tuple[int, np.ndarray, np.ndarray]:
     "How many loops of `length` there are; which people (codes) are in one; and the acts (numbers, in order) of the `most` that begin first, one loop a row"
     count, inside, listed = 0, np.zeros(web.code.size, bool), np.zeros((0, length), np.int32)
@@ -190,21 +196,24 @@ def loops_found(web: Web, length: int, most: int = 0) -> tuple[int, np.ndarray, 
             count += int((high - low).sum())
             closed = path[:, np.unique(which)] if length > 2 else path[:, which]
             inside[web.giver[closed[0]]] = inside[web.receiver[closed]] = True
-            if most and which.size: listed = earliest(np.vstack([listed, written(web, path, which, low, high, drops, most)]), most)
+            if most and which.size: listed = written(web, path, which, low, high, listed, most)
     return count, np.sort(web.code[inside]), web.act[listed]
 
-# %% ../nbs/08a_temporal_loops.ipynb #078eebee
+# %% ../nbs/08a_temporal_loops.ipynb #a6153b4b
 def earliest(rows: np.ndarray, most: int) -> np.ndarray:
     "The first `most` rows in the order of their numbers"
     return rows[np.lexsort(rows.T[::-1])[:most]]
 
-def written(web: Web, path: np.ndarray, which: np.ndarray, low: np.ndarray, high: np.ndarray, drops: np.ndarray, most: int) -> np.ndarray:
-    "The rows of the loops that begin first, each in order of time; some more than `most`"
+def written(web: Web, path: np.ndarray, which: np.ndarray, low: np.ndarray, high: np.ndarray, listed: np.ndarray, most: int) -> np.ndarray:
+    "The first `most` of the loops listed so far and those of these paths, each a row of acts in order of time"
     row = arcs_of(web)[2]
-    begins = np.where(drops, row[low], path[:, which].min(axis=0))
-    first = np.argsort(begins, kind="stable")[:most]
-    parts = [np.vstack([path[:, which[first[i]]], row[j]]) for i, j in spread(low[first], np.minimum(high - low, most)[first], CHUNK)]
-    return np.sort(np.hstack(parts).T, axis=1)
+    first = np.sort(np.vstack([path[:, which], row[low]]), axis=0)
+    soon = np.flatnonzero(first[0] <= (listed[-1, 0] if listed.shape[0] == most else np.partition(first[0], most - 1)[most - 1] if which.size > most else first[0].max()))
+    order = soon[np.lexsort(first[::-1, soon])[:most]]
+    for i, j in spread(low[order], np.minimum(high - low, most)[order], CHUNK):
+        if listed.shape[0] == most and tuple(first[:, order[i[0]]]) > tuple(listed[-1]): break
+        listed = earliest(np.vstack([listed, np.sort(np.vstack([path[:, which[order[i]]], row[j]]), axis=0).T]), most)
+    return listed
 
 # %% ../nbs/08a_temporal_loops.ipynb #e8c3eb99
 def cuts(at: np.ndarray, window: float, least: int) -> list[int]:
@@ -221,10 +230,10 @@ def leafless(parts: Iterable[np.ndarray], side: int, people: int) -> Iterator[np
         if waiting is not None: yield waiting[:, np.flatnonzero(np.uint8(number % 256) - seen[waiting[side]] <= 2)]
         waiting = part
 
-# %% ../nbs/08a_temporal_loops.ipynb #e7de16ae
+# %% ../nbs/08a_temporal_loops.ipynb #82a4e0ed
 def webs(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: float) -> Iterator[Web]:
     "The acts that may be part of a loop, as webs: each of some slices of time and, for loops that end later, of the window after them"
-    window, people = at.dtype.type(window), int(max(giver.max(initial=-1), receiver.max(initial=-1))) + 1
+    (at, window), people = measures_of(at, window), int(max(giver.max(initial=0), receiver.max(initial=0))) + 1
     if (at[1:] < at[:-1]).any():
         order = np.argsort(at, kind="stable")
         for part in webs(giver[order], receiver[order], at[order], window):
@@ -251,11 +260,13 @@ def woven(acts: np.ndarray, at: np.ndarray, window: Any, later: int) -> Web:
 
 ROUNDS, LEAST, SLICE = (1, 2, 1, 2), 10_000, 1_000_000
 
-# %% ../nbs/08a_temporal_loops.ipynb #bd8b2cad
+# %% ../nbs/08a_temporal_loops.ipynb #cc3d16d5
 def all_loops(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: float, lengths: Sequence[int], most: int = 0) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    "For each length what `loops_found` tells, of all slices together"
-    found = [[loops_found(part, length, most) for length in lengths] for part in webs(giver, receiver, at, window)]
-    return [(sum(count), np.unique(np.concatenate(people)), np.concatenate(acts)[:most]) for count, people, acts in (zip(*of) for of in zip(*found))]
+    "For each length what `loops_found` tells, of all slices together; codes and times are whole numbers"
+    found: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in lengths]
+    for part in webs(giver, receiver, at, window):
+        for length, told in zip(lengths, found): told.append(loops_found(part, length, most - sum(acts.shape[0] for _, _, acts in told)))
+    return [(sum(count), np.unique(np.concatenate(people)), np.concatenate(acts)) for count, people, acts in (zip(*told) for told in found)]
 
 # %% ../nbs/08a_temporal_loops.ipynb #11024c1a
 LOOPS = Card(

@@ -44,7 +44,7 @@ def endings(personal: np.ndarray, canned: float, days: float, p: Mapping[str, fl
             open_ = open_ * np.exp(-total * length[:, None])
     return found
 
-# %% ../nbs/04b_truths.ipynb #5783302a
+# %% ../nbs/04b_truths.ipynb #11166c83
 @cache
 def gamma_nodes(variance: float, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     "Points and weights for a gamma factor of mean 1 and this variance; equal-chance points where the variance is so small that the nodes crowd"
@@ -55,20 +55,23 @@ def gamma_nodes(variance: float, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
     x, w = roots_genlaguerre(n, 1 / variance - 1)
     return x * variance, w / w.sum()
 
-def moments(p: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    "The half hours of a week, and the share of calls in each: immigrants by the profile, the rest later by an exponential time"
-    at, later = by_profile((np.arange(6720) + 0.5) / 960, p["profile"]), -np.log1p(-(np.arange(40) + 0.5) / 40) / p["beta"] / (1 - p["branching"])
+@cache
+def moments(profile: float, branching: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    "The half hours of a week, and the share of calls in each in the long run: immigrants by the profile, the rest later by an exponential time"
+    at, later = by_profile((np.arange(6720) + 0.5) / 960, profile), -np.log1p(-(np.arange(40) + 0.5) / 40) / beta / (1 - branching)
     share = lambda days: np.bincount((days % 7 * 48).astype(int).ravel(), minlength=336) / days.size
-    return (np.arange(336) + 0.5) / 48, (1 - p["branching"]) * share(at) + p["branching"] * share(at[:, None] + later)
+    return (np.arange(336) + 0.5) / 48, (1 - branching) * share(at) + branching * share(at[:, None] + later)
 
 def over_week(personal: np.ndarray, canned: float, days: float, p: Mapping[str, float], kept: bool) -> np.ndarray:
-    "`endings` for calls at any time of the week; with office hours at 120 hazards, and between them by a cubic spline over their logarithms"
+    """`endings` for calls at any time of the week; with office hours at 160 hazards, and between them by a cubic spline over their logarithms. Hazards so small that a call in ten million
+    is answered, or so large that an answer takes a second, stand at these ends."""
     from scipy.interpolate import CubicSpline
 
     if not p["office"]: return endings(personal, canned, days, p, kept)
-    (at, share), grid = moments(p), np.geomspace(max(personal.min(), personal.max() * 1e-12) / 1.01, personal.max() * 1.01, 120)
+    personal = np.clip(personal, 1e-7 / max(days, 1e-3), 1e5)
+    (at, share), grid = moments(p["profile"], p["branching"], p["beta"]), np.geomspace(personal.min() / 1.01, personal.max() * 1.01, 160)
     each = endings(np.repeat(grid, at.size), canned, days, p, kept, np.tile(at, grid.size)).reshape(grid.size, at.size, 4)
-    return CubicSpline(np.log(grid), share @ each)(np.log(np.maximum(personal, grid[0])))
+    return CubicSpline(np.log(grid), share @ each)(np.log(personal))
 
 def first_ends(brand: int, days: float, seed: int, p: Mapping[str, float], kept: bool = False) -> dict[str, float]:
     "The shares of a firm's calls that end in each way within `days`, and `ack`, the answered ones, by the law"
