@@ -1,5 +1,6 @@
 """Who speaks for a brand, what became of those it answered, and what effect that had: against a second count in plain Python, and on tables whose truth is known."""
 import re
+import warnings
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
 
@@ -315,3 +316,61 @@ def test_the_corrected_ratio_finds_the_truth_among_false_finds():
         last = effects.with_false_finds(frame, pl.DataFrame({"horizon": [90.0], "unexposed": [hits[0] / n], "exposed": [hits[1] / n]}), p - 0.05, p + 0.05)[0].row(-1, named=True)
         held += last["low"] < 2 < last["high"]
     assert held >= 186 and plain < 100, (held, plain)
+
+
+# ---- what the verdict refuses
+
+@pytest.mark.parametrize("scenario, seed", [("null", 1), ("null", 2), ("null", 4), ("hidden", 1)])
+def test_answers_that_do_nothing_are_never_said_to_do_something(scenario, seed, tmp_path):
+    "Towns in which an answer changes nothing: who is engaged is answered more and recommends more, and a few posts do not show it"
+    tl.write(tl.simulate(seed, scenario=scenario, customers=700, days=240, hr=1.0, hr_canned=1.0), tmp_path)
+    with warnings.catch_warnings(), tl.Lab() as lab:
+        warnings.simplefilter("ignore")
+        lab.load(tmp_path / "twcs.csv", progress=False)
+        lab.signals()
+        said = [str(tl.effect(lab, outcome=outcome).notes[0]) for outcome in ("advocacy", "silence")] + [str(n) for n in tl.dose_response(lab, doses=1).notes if str(n).startswith("dose 1: ")][:1]
+    assert all(line.split(": ", 1)[1].startswith("No causal reading") and "too few to tell the engaged" in line for line in said), said
+    assert "thirty days" in said[1]
+
+
+def test_verdicts_are_refused_for_a_placebo_that_works_and_for_unseen_engagement():
+    from trustlab.effects import spoken_verdict
+    fine = "The exposed had more outcomes than like people without."
+    assert spoken_verdict(fine, 0.5) == fine and spoken_verdict(fine, 0.4, "advocacy", (0.8, 1.3)) == fine
+    assert spoken_verdict(fine, 0.1, placebo=(1.25, 2.8)).startswith("No causal reading: an exposure that can have done nothing seems to have moved the outcome (hazard ratio 1.25 to 2.80)")
+    assert spoken_verdict("No causal reading: few.", 0.9, "silence", (0.2, 0.9)).count(";") == 3
+
+
+def test_posts_known_before_an_exposure_are_counted_as_a_loop_counts_them():
+    from trustlab.effects import SEEN, blind
+    rng, day, start = np.random.default_rng(4), timedelta(days=1), datetime(2026, 1, 1)
+    people, posts, few = [], [], []
+    for i in range(60):
+        entry, wait, end = start + day * int(rng.integers(0, 30)), day * float(rng.uniform(0, 50)), start + 90 * day
+        mine = sorted(entry + day * float(x) for x in rng.uniform(-30, 60, int(rng.integers(0, 40))))
+        people.append({"id": i, "entry": entry, "end": end, "exposed_at": entry + wait if i % 3 else None, "event_at": entry + 10 * day if i % 5 == 0 else None})
+        posts += [{"id": i, "time": at, "so_far": k} for k, at in enumerate(mine, 1)]
+        if i % 3 and entry + wait < (entry + 10 * day if i % 5 == 0 else end): few.append(sum(at <= entry + wait // (14 * day) * 14 * day for at in mine) < SEEN)
+    table = pl.DataFrame(people, schema_overrides={c: pl.Datetime("us") for c in ("entry", "end", "exposed_at", "event_at")})
+    assert blind(table, pl.DataFrame(posts), "14d") == pytest.approx(sum(few) / len(few)) and 0.1 < sum(few) / len(few) < 0.9
+
+
+def test_a_landmark_without_overlap_has_no_answer():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, 400)
+    table = pl.DataFrame({"entry": np.zeros(400), "end": np.full(400, 200.0), "exposed_at": np.where(x == 1, 5.0, np.nan), "event_at": np.where(rng.random(400) < 0.4, rng.uniform(31, 150, 400), np.nan), "x": x}).with_columns(pl.col("exposed_at", "event_at").fill_nan(None))
+    with pytest.raises(NotIdentifiable, match="like chance of exposure"): tl.trials.landmark(table, ["x"], horizon="60d")
+
+
+def test_first_acts_are_counted_towards_each_brand(tmp_path):
+    rows = [("1", "ann", True, "Mon Mar 04 10:00:00 +0000 2024", "@Acme my parcel is late", "", ""), ("2", "Acme", False, "Mon Mar 04 11:00:00 +0000 2024", "@ann sorry, it is on its way", "", "1"),
+            ("3", "ann", True, "Tue Mar 05 10:00:00 +0000 2024", "@Bolt where is my bill?", "", ""), ("4", "Bolt", False, "Tue Mar 05 11:00:00 +0000 2024", "@ann here it is", "", "3"),
+            ("5", "ann", True, "Wed Mar 06 10:00:00 +0000 2024", "I would recommend @Acme to anyone", "", ""), ("6", "ann", True, "Thu Mar 07 10:00:00 +0000 2024", "I would recommend @Bolt to anyone", "", ""),
+            ("7", "ann", True, "Fri Mar 08 10:00:00 +0000 2024", "I would recommend @Bolt to everybody", "", "")]
+    pl.DataFrame(rows, schema=["tweet_id", "author_id", "inbound", "created_at", "text", "response_tweet_id", "in_response_to_tweet_id"], orient="row").write_csv(tmp_path / "twcs.csv")
+    with warnings.catch_warnings(), tl.Lab() as lab:
+        warnings.simplefilter("ignore")
+        lab.load(tmp_path / "twcs.csv", progress=False)
+        lab.signals()
+        whole, each = (tl.advocates(lab, by=by).frame.filter(pl.col("kind") == "any") for by in ((), "brand"))
+    assert whole.select("acts", "first_acts", "later_acts").row(0) == (3, 2, 1) and each["first_acts"].to_list() == [1, 1] and whole["people"][0] == 1

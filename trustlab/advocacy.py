@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'DISCLOSED', 'SAYS', 'SPOKEN', 'HELPED', 'PORTION', 'LABELLE
            'EACH', 'occasioned', 'helpful', 'sorted_out', 'acts_made', 'precision', 'advocates', 'right', 'totals',
            'draw']
 
-# %% ../nbs/09_advocacy.ipynb #662e4ace
+# %% ../nbs/09_advocacy.ipynb #5cf861e7
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -103,15 +103,15 @@ def precision(lab: Lab) -> tuple[float, float, str]:
     if rows.is_empty(): return 0.0, 1.0, "nothing: of the reference labels none was found by the rule"
     return rows["precision_low"][0], rows["precision_high"][0], f"{rows['found'][0]} reference labels"
 
-# %% ../nbs/09_advocacy.ipynb #42931484
+# %% ../nbs/09_advocacy.ipynb #71cb3121
 BY = ("brand", "platform", "week")
 GROUPS = {"brand": "brand", "platform": "platform", "week": "cast(date_trunc('week', timezone($tz, timezone('UTC', occurred_at))) as date)"}
 
 COUNTED = """
 with act as (select a.post_key, a.brand, a.person, a.kind, a.occurred_at, p.platform, row_number() over (partition by a.brand, a.person order by a.occurred_at, a.post_key) as place
              from advocate_now a join post p on p.post_key = a.post_key),
-each as (select {names}kind, person, count(*) as acts, min(place) as place from (select *{groups} from act) x group by {names}kind, person)
-select {names}kind, person, acts, case when place = 1 then 1 else 0 end as first from each order by {names}kind, person
+each as (select {names}kind, person, count(*) as acts, sum(case when place = 1 then 1 else 0 end) as first from (select *{groups} from act) x group by {names}kind, person)
+select {names}kind, person, acts, first from each order by {names}kind, person
 """
 PRESENT = """
 select {names}count(distinct person) as callers from (
@@ -157,12 +157,12 @@ EACH = """
 select brand, person, min(occurred_at) as first_at, min_by(kind, occurred_at) as first_kind, count(*) as acts, {kinds} from advocate_now group by brand, person order by brand, acts desc, person
 """.replace("{kinds}", ", ".join(f"sum(case when kind = '{k}' then 1 else 0 end) as {k}" for k in KINDS))
 
-# %% ../nbs/09_advocacy.ipynb #35a5f195
+# %% ../nbs/09_advocacy.ipynb #4cc4815d
 def right(acts: pl.Expr, precision: float) -> pl.Expr: return (1 - (1 - pl.lit(precision)).pow(acts)).sum()
 
 def totals(rows: pl.DataFrame, present: pl.DataFrame, by: Sequence[str], low: float, high: float) -> pl.DataFrame:
     "The frame from one row per group, kind and person: every kind of every group, and `any`, which counts a person once"
-    any_ = rows.group_by(*by, "person").agg(pl.col("acts").sum(), pl.col("first").max(), said=pl.col("acts").filter(pl.col("kind") != "helping").sum()).with_columns(kind=pl.lit("any"))
+    any_ = rows.group_by(*by, "person").agg(pl.col("acts", "first").sum(), said=pl.col("acts").filter(pl.col("kind") != "helping").sum()).with_columns(kind=pl.lit("any"))
     each = pl.concat([rows.with_columns(said=pl.when(pl.col("kind") != "helping").then("acts").otherwise(0)), any_], how="diagonal_relaxed")
     counts = each.group_by(*by, "kind").agg(
         pl.col("acts").sum(), first_acts=pl.col("first").sum(), people=pl.len(), helped=pl.col("acts").sum() - pl.col("said").sum(), said=pl.col("said").sum(),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOVING', 'RESULTS', 'DOSE_CARD', 'CARD', 'begun', 'asked', 'dose_response', 'draw_doses', 'contrast', 'draw_contrast']
 
-# %% ../nbs/09c_contrasts.ipynb #0f4ef1ef
+# %% ../nbs/09c_contrasts.ipynb #0cab1074
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ import polars as pl
 from . import signals, trials
 from .calls import answerable, brands_of
 from .core import *
-from .effects import EXPOSURES, OUTCOMES, READS, covariates_of, forest, people, right_finds, with_false_finds
+from .effects import EXPOSURES, OUTCOMES, READS, blind, covariates_of, forest, looked_at, people, right_finds, spoken_verdict, with_false_finds
 from .identity import PER, card_per, persons_note, pinned_per
 from .patterns import patterns, tallies
 from .person_time import FRAME
@@ -41,7 +41,7 @@ def asked(lab: Lab, exposures: Sequence[str], outcome: str, brands: list[str] | 
     if early.height: notes.append(Note(f"left out: {early.height:,} people with the outcome at or before their first call", early["person"].n_unique()))
     return table.join(early.select("id"), on="id", how="anti", maintain_order="left"), acts, notes
 
-# %% ../nbs/09c_contrasts.ipynb #27075a0d
+# %% ../nbs/09c_contrasts.ipynb #f9e61f38
 DOSE_CARD = Card(
     "Dose and response", "hazard and risk of the outcome after the n-th acknowledgement against those who had n − 1 and not yet the n-th, by sequential trials",
     "people with the outcome within the horizon, by arm", "people who had n − 1 acknowledgements, from the (n − 1)-th on (the first dose: from the first call on)",
@@ -61,15 +61,15 @@ def dose_response(lab: Lab, outcome: str = "advocacy", doses: int = 3, horizon: 
     table, acts, notes = asked(lab, ["acknowledged"], outcome, brands, per, f"What each acknowledgement does to {outcome}", doses=doses)
     frames, said, right = [], [], right_finds(lab, outcome)
     for n in range(1, doses + 1):
-        rows, args = begun(table, acts, pl.col("entry" if n == 1 else f"dose_{n - 1}"), pl.col(f"dose_{n}"), spans, every)
-        try: found, plain = trials.sequential(rows, **args), trials.sequential(rows, **(args | {"covariates": ()}), adjust="none")
+        who, args = begun(table, acts, pl.col("entry" if n == 1 else f"dose_{n - 1}"), pl.col(f"dose_{n}"), spans, every)
+        try: found, plain = trials.sequential(who, **args), trials.sequential(who, **(args | {"covariates": ()}), adjust="none")
         except NotIdentifiable as error:
             if n == 1: raise
             said.append(f"dose {n} has no answer: {error}")
             break
         rows, more = with_false_finds(pl.concat([found.frame, plain.frame]), found.curves, *right)
         frames.append(rows.select(pl.lit(n).cast(pl.Int64).alias("dose"), pl.all()))
-        said += [f"dose {n}: {found.verdict}", *(f"dose {n}: {note}" for note in more), *(note for note in found.notes if note not in said)]
+        said += [f"dose {n}: {spoken_verdict(found.verdict, blind(who, args['history'], every), outcome)}", *(f"dose {n}: {note}" for note in looked_at(found)), *(f"dose {n}: {note}" for note in more), *(note for note in found.notes if note not in said)]
     frame = pl.concat(frames)
     params = {"outcome": outcome, "doses": doses, "horizon": list(spans), "every": every, "brand": brands, "per": per}
     return Measure("dose_response", frame, card_per(DOSE_CARD, per), draw_doses, [*notes, *said], params, people=frame["n"].to_list())
@@ -81,7 +81,7 @@ def draw_doses(measure: Measure) -> Any:
     names = [f"{n} against {n - 1}{', not adjusted' if 'un' in m else ''}" for n, m in frame.select("dose", "method").iter_rows()]
     return forest(frame, f"Each acknowledgement → {measure.params['outcome']}", "hazard ratio, n acknowledgements to n − 1", names, ["un" in m for m in frame["method"]], "from the dose before on", "hollow: not adjusted")
 
-# %% ../nbs/09c_contrasts.ipynb #419e4e5e
+# %% ../nbs/09c_contrasts.ipynb #cf9667c4
 CARD = Card(
     "Contrast", "hazard and risk of the outcome after an exposure that came first, against another that came first, weighted to the same covariates",
     "people with the outcome within the horizon, by arm", "people who had either exposure, from the first of the two on; the outcome was not there yet",
@@ -113,11 +113,11 @@ def contrast(lab: Lab, exposure: str = "giveaway", against: str = "acknowledged"
         except NotIdentifiable as error: said.append(f"the negative control has no answer: {error}")
     else: said.append("no negative control: nearly nobody here posts to anyone but this brand")
     best, plain = (trials.at_landmark(s, 0.0, False, 20.0, 0.95, control) for s in (found, replace(found, alike=patterns([], found.people.n))))
-    line = best.verdict.replace("The exposed had", f"Those with {exposure} first had").replace("like people without", f"like people with {against} first")
+    line = spoken_verdict(best.verdict, blind(rows, args["history"], every)).replace("The exposed had", f"Those with {exposure} first had").replace("like people without", f"like people with {against} first")
     frame = pl.concat([part.frame.with_columns(method=pl.lit(name)) for name, part in (("contrast", best), ("contrast_unadjusted", plain))])
     frame, more = with_false_finds(frame, best.curves, *right_finds(lab, outcome), "contrast")
     params = {"exposure": exposure, "against": against, "outcome": outcome, "horizon": list(spans), "every": every, "brand": brands, "per": per}
-    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *more, *best.notes], params, best.balance, frame["n"].to_list())
+    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *more, *looked_at(best), *best.notes], params, best.balance, frame["n"].to_list())
 
 # %% ../nbs/09c_contrasts.ipynb #17095e1a
 def draw_contrast(measure: Measure) -> Any:

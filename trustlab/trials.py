@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Horizon', 'verdict', 'Emulation', 'finished', 'Setting', 'setting', 'edges_of', 'sequential', 'moved', 'in_trials',
-           'nested_design', 'landmark', 'at_landmark', 'by_then', 'present', 'time_varying', 'at_present', 'matched',
-           'in_pairs', 'paired', 'sensitivity', 'naive_ever', 'ever_or_never', 'compare']
+           'apart', 'nested_design', 'landmark', 'at_landmark', 'by_then', 'present', 'time_varying', 'at_present',
+           'matched', 'in_pairs', 'paired', 'sensitivity', 'naive_ever', 'ever_or_never', 'compare']
 
 # %% ../nbs/05b_trials.ipynb #8f964929
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,15 +155,18 @@ def in_trials(found: Setting, adjust: str, cap: float, level: float, control: tu
     chance, design, more = nested_design(found, adjust, cap)
     return finished(design, found.people, found.alike, found.edges, found.horizons, level, chance, cap, control, [*notes, *more])
 
-# %% ../nbs/05b_trials.ipynb #b290493d
+# %% ../nbs/05b_trials.ipynb #6903131c
+def apart(common: float, exposed: int) -> str:
+    "What to say where exposed and unexposed people are too unlike to be compared"
+    return f"Only {common:.0%} of the {exposed:,} exposed people have unexposed ones with a like chance of exposure; a covariate decides who is exposed. Leave it out, or narrow the question."
+
 def nested_design(found: Setting, adjust: str, cap: float) -> tuple[Exposure, Design, list[str]]:
     "The exposure model and the design of sequential trials; raises `NotIdentifiable` where exposed and unexposed people have no chance of exposure in common"
     crowd, alike, weigh, adjusted = found.people, found.alike, adjust in ("both", "weights"), adjust in ("both", "regression")
     chance = exposure(crowd, alike, found.every, found.starts, adjust != "none")
     common = likeness(chance, alike, cap)[3]
     if common < 0.05:
-        raise NotIdentifiable(f"Only {common:.0%} of the {int(chance.hits.sum()):,} exposed people have unexposed ones with a like chance of exposure; "
-                              "a covariate decides who is exposed. Leave it out, or narrow the question.")
+        raise NotIdentifiable(apart(common, int(chance.hits.sum())))
     window, where = window_of(crowd, found.every), np.flatnonzero(np.isfinite(crowd.exposed))
     rate, weight = chance.hits.sum(1) / np.maximum(chance.n.sum(1), 1), np.ones(crowd.n)
     if weigh:
@@ -191,7 +194,7 @@ def landmark(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl.D
     result and errors as `sequential`."""
     return at_landmark(setting(people, covariates, history, horizon, every, outcome), days(day, "day"), censor, cap, level)
 
-# %% ../nbs/05b_trials.ipynb #23f1094b
+# %% ../nbs/05b_trials.ipynb #ea849fba
 def at_landmark(found: Setting, at: float, censor: bool, cap: float, level: float, negative: tuple[float, float, float] | None = None) -> Emulation:
     "The landmark comparison of a checked setting, with the negative control's result beside it"
     here, arm = found.people.stop > at, found.people.exposed <= at
@@ -202,6 +205,7 @@ def at_landmark(found: Setting, at: float, censor: bool, cap: float, level: floa
                    [*found.people.notes, f"{(~here).sum():,} people were not followed beyond day {at:g}"] if (~here).any() else found.people.notes)
     base, control, treated = replace(found.alike, code=found.alike.code[:1]), np.flatnonzero(here & ~arm), np.flatnonzero(here & arm)
     chance = by_then(base, here, arm)
+    if (common := likeness(chance, base, cap)[3]) < 0.05: raise NotIdentifiable(apart(common, int(arm[here].sum())))
     weight = np.minimum(chance.hits.sum() / chance.n.sum() / chance.e[0, base.at(0)], cap)
     leave = np.minimum(crowd.stop, crowd.exposed) if censor else crowd.stop
     event = crowd.event & (crowd.stop <= leave)
