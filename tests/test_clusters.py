@@ -165,7 +165,7 @@ def truth_s1():
 def test_coverage_of_the_clustered_curve():
     truth, reps = truth_s1(), 1000 if LONG else 200
     assert abs(truth - 0.34870) < 1e-4
-    rng, inside, naive, estimates, found = np.random.default_rng(7), 0, 0, [], []
+    rng, inside, naive, estimates, found, wrong = np.random.default_rng(7), 0, 0, [], [], []
     for _ in range(reps):
         time, cause, person = s1(rng, 150)
         sets, spread = clusters.of_people(np.zeros(time.size), time, cause, person, [7.0])
@@ -173,11 +173,17 @@ def test_coverage_of_the_clustered_curve():
         inside, naive = inside + (a["low"] <= truth <= a["high"]), naive + (b["low"] <= truth <= b["high"])
         estimates.append(a["estimate"])
         found.append([(r["low"], r["high"]) for r in (a, b)])
+        alone, _ = clusters.of_people(np.zeros(time.size), time, (cause == 1).astype(int), person, [7.0])
+        wrong.append((survival.at_horizons(alone, horizons=[7.0])["estimate"][0], (cause == 1).mean(), ((cause == 1) & (time <= 7)).mean(), ((cause == 1) & (time <= 7)).sum() / (cause > 0).sum()))
     for i, name in enumerate(("people", "naive, units")): record("acknowledgement", f"S1, answered within 7 days, intervals of {name}", truth, estimates, [(f[i][1] - f[i][0]) / 3.92 for f in found], [f[i][0] for f in found], [f[i][1] for f in found])
     spread_of = np.std(estimates)
     assert abs(np.mean(estimates) - truth) < 0.1 * spread_of + 3 * spread_of / reps**0.5
     low, high = (0.93, 0.97) if LONG else (0.91, 0.985)
     assert low <= inside / reps <= high, inside / reps
+    alone, at_export, of_all, of_ended = np.mean(wrong, axis=0) - truth
+    assert alone > 0.04 and at_export > 0.04 and of_all < -0.005 and of_ended > 0.015, "1-KM, the share at export, and leaving out those who wait must be shown to be too high, the share of all posts too low"
+    width = np.mean([(f[0][1] - f[0][0]) / 3.92 for f in found]) / spread_of
+    assert abs(width - 1) < (0.07 if LONG else 4 / (2 * reps) ** 0.5), width
     assert naive / reps < 0.88, "units taken for independent must be shown to be too narrow here"
 
 
