@@ -52,7 +52,7 @@ def side(who: np.ndarray, other: np.ndarray) -> Side:
     row = (key & np.uint64(2**width - 1)).astype(np.int32)
     return Side(key, row, other[row], width)
 
-# %% ../nbs/08a_temporal_loops.ipynb #ea367c3d
+# %% ../nbs/08a_temporal_loops.ipynb #ffdd87eb
 @dataclass
 class Web:
     """Acts ready for the search of loops: `giver` and `receiver` are ranks (the busiest highest), rows rise with time, `act` says which act a row was and `code` who a rank was. For each row, the first row at its own
@@ -85,7 +85,7 @@ def web(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: float, 
     code = both[first][np.argsort(np.diff(first, append=both.size), kind="stable")]
     rank = np.empty(int(code.max(initial=0)) + 1, np.int32)
     rank[code] = np.arange(code.size, dtype=np.int32)
-    return Web(rank[giver], rank[receiver], act, code, *moments(at[act], window), act.size if until is None else until)
+    return Web(rank.take(giver), rank.take(receiver), act, code, *moments(at[act], window), act.size if until is None else until)
 
 def measures_of(at: np.ndarray, window: float) -> tuple[np.ndarray, Any]:
     "Whole times in 64 bits, and the window in their kind; one longer than all of them is cut to that length"
@@ -96,17 +96,18 @@ def moments(at: np.ndarray, window: float) -> Iterator[np.ndarray]:
     "For each of the sorted times the first place at that time, after it, within the window before it, and beyond the window after it"
     first, number = runs(at), np.cumsum(np.append(False, at[1:] != at[:-1]))[: at.size]
     time, bound = at[first], np.append(first, at.size).astype(np.int32)
-    for place in (np.arange(first.size), np.arange(first.size) + 1, np.searchsorted(time, time - window, "left"), np.searchsorted(time, time + window, "right")): yield bound[place][number]
+    for place in (np.arange(first.size), np.arange(first.size) + 1, np.searchsorted(time, time - window, "left"), np.searchsorted(time, time + window, "right")): yield bound.take(place).take(number)
 
-# %% ../nbs/08a_temporal_loops.ipynb #084a1729
+# %% ../nbs/08a_temporal_loops.ipynb #27ed8506
 def ahead(web: Web, path: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "For paths of acts (columns of `path`): which path, from which row and to which row its next act may come, and whether it has dropped then"
     first, last, still = path[0], path[-1], np.flatnonzero(~dropped)
     which = np.append(np.arange(first.size), still)
-    begin = np.append(web.after[last], web.low[last[still]])
-    end = np.append(np.where(dropped, web.start[first], web.high[first]), np.minimum(web.start[first[still]], web.until))
+    began, past, under = web.start.take(first), web.high.take(first), web.low.take(last)
+    begin = np.append(web.after.take(last), under.take(still))
+    end = np.append(np.where(dropped, began, past), np.minimum(began.take(still), web.until))
     kept = np.flatnonzero(begin < end)
-    return which[kept], begin[kept], end[kept], np.append(dropped, np.ones(still.size, bool))[kept]
+    return which.take(kept), begin.take(kept), end.take(kept), np.append(dropped, np.ones(still.size, bool)).take(kept)
 
 # %% ../nbs/08a_temporal_loops.ipynb #add20c70
 def table(web: Web, name: str) -> np.ndarray:
@@ -129,16 +130,16 @@ def table(web: Web, name: str) -> np.ndarray:
 
 CHUNK = 300_000
 
-# %% ../nbs/08a_temporal_loops.ipynb #3fc8fb15
+# %% ../nbs/08a_temporal_loops.ipynb #dcd6bb30
 def steps(web: Web, path: np.ndarray, dropped: np.ndarray, test: str | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     "The paths one act longer, over new people with fewer acts than the first giver and, with `test`, a way home by that table; a bounded number at a time"
     which, begin, end, drops = ahead(web, path, dropped)
-    person = web.receiver[path[-1, which]]
+    person = web.receiver.take(path[-1].take(which))
     order = np.argsort(joined((person, 32), (begin, 32)))
-    which, begin, end, drops, person = (x[order] for x in (which, begin, end, drops, person))
-    begin, hub = web.out.find(person, begin), web.giver[path[0, which]]
+    which, begin, end, drops, person = (x.take(order) for x in (which, begin, end, drops, person))
+    begin, hub = web.out.find(person, begin), web.giver.take(path[0].take(which))
     for i, j in spread(begin, web.out.find(person, end) - begin, CHUNK):
-        new = web.out.other[j]
+        new = web.out.other.take(j)
         fit = np.flatnonzero(new < hub[i])
         if test: fit = fit[table(web, test)[hashed(new[fit], hub[i[fit]], web.slots)]]
         i, j, new = i[fit], j[fit], new[fit]
@@ -153,7 +154,7 @@ def walks(web: Web, path: np.ndarray, dropped: np.ndarray, length: int) -> Itera
     else:
         for longer, drops in steps(web, path, dropped, {1: "one", 2: "two"}.get(left)): yield from walks(web, longer, drops, length)
 
-# %% ../nbs/08a_temporal_loops.ipynb #ff0907b9
+# %% ../nbs/08a_temporal_loops.ipynb #2939e179
 def arcs_of(web: Web) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Of the acts towards somebody with more acts: the pairs (giver, receiver), packed and sorted; the acts in their order, packed as number of the pair and row; and the rows in that order"
     if "pair" not in web.tables:
@@ -173,7 +174,7 @@ def homecomings(web: Web, path: np.ndarray, dropped: np.ndarray) -> tuple[np.nda
     which, begin, end, drops = ahead(web, path, dropped)
     timely = np.flatnonzero(drops | (path[0, which] < web.until))
     which, begin, end, drops = which[timely], begin[timely], end[timely], drops[timely]
-    home = joined((web.receiver[path[-1, which]], 32), (web.giver[path[0, which]], 32))
+    home = joined((web.receiver.take(path[-1].take(which)), 32), (web.giver.take(path[0].take(which)), 32))
     order = np.argsort(home)
     home, number = home[order], np.searchsorted(pair, home[order])
     hit = np.flatnonzero(pair[np.minimum(number, pair.size - 1)] == home)
@@ -215,7 +216,7 @@ def written(web: Web, path: np.ndarray, which: np.ndarray, low: np.ndarray, high
         listed = earliest(np.vstack([listed, np.sort(np.vstack([path[:, which[order[i]]], row[j]]), axis=0).T]), most)
     return listed
 
-# %% ../nbs/08a_temporal_loops.ipynb #e8c3eb99
+# %% ../nbs/08a_temporal_loops.ipynb #b89371a8
 def cuts(at: np.ndarray, window: float, least: int) -> list[int]:
     "Where slices of the sorted times begin and the last one ends; each has all acts of a window from its first on, and `least` acts or more"
     cut = [0]
@@ -227,7 +228,7 @@ def leafless(parts: Iterable[np.ndarray], side: int, people: int) -> Iterator[np
     seen, waiting = np.zeros(people, np.uint8), None
     for number, part in enumerate(chain(parts, [np.zeros((3, 0), np.int32)]), 3):
         seen[part[3 - side]] = number % 256
-        if waiting is not None: yield waiting[:, np.flatnonzero(np.uint8(number % 256) - seen[waiting[side]] <= 2)]
+        if waiting is not None: yield waiting.take(np.flatnonzero(np.uint8(number % 256) - seen.take(waiting[side]) <= 2), axis=1)
         waiting = part
 
 # %% ../nbs/08a_temporal_loops.ipynb #82a4e0ed
