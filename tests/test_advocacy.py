@@ -10,7 +10,7 @@ import pytest
 import test_oracles_measures as oracle
 
 import trustlab as tl
-from trustlab import effects, journeys
+from trustlab import cohort, effects, journeys, posting
 from trustlab.advocacy import occasioned
 from trustlab.person_time import FRAME
 from trustlab.core import InvalidParameter, NotIdentifiable
@@ -236,7 +236,7 @@ def test_the_table_of_people_is_what_a_loop_finds(coin):
         elif text == "sorry": want[r["reply_to_account"]]["exposed_at"] = r["created_at"]
         elif text == LOVE: want[who]["event_at"] = r["created_at"]
         elif text == "what a day": want[who]["negative_at"] = r["created_at"]
-    with lab.pinned("inbound"): table, acts = effects.people(lab, "acknowledged", "advocacy", None, "account")
+    with lab.pinned("inbound"): table, acts = cohort.people(lab, "acknowledged", "advocacy", None, "account")
     assert table.height == len(want) == 400
     for r in table.iter_rows(named=True): assert {k: r[k] for k in want[r["person"]]} == want[r["person"]]
     assert acts.height == sum(r["author_key"] != "twcs:Acme" for r in rows) and table["call"].unique().to_list() == ["complaint"]
@@ -244,27 +244,85 @@ def test_the_table_of_people_is_what_a_loop_finds(coin):
 
 def test_posting_more_is_a_ratio_of_rates(townsfolk):
     lab = townsfolk[0]
-    m = tl.effect(lab, outcome="posts", horizon="30d")
-    assert m.frame["method"][0] == "frailty" and m.frame["estimand"][0] == "rate_ratio" and row_of(m, "frailty", "rate_ratio")["low"] < row_of(m, "frailty", "rate_ratio")["estimate"]
-    with lab.pinned("inbound"): table, acts = effects.people(lab, "acknowledged", "posts", None, "account")
-    table = table.with_columns(cluster=pl.col("person"))
-    rows = effects.pieces(table, acts)
+    m = tl.effect(lab, outcome="posting", horizon="30d")
+    assert m.frame["method"][0] == "frailty" and m.frame["estimand"][0] == "rate_ratio" and row_of(m, "frailty", "rate_ratio")["low"] < row_of(m, "frailty", "rate_ratio")["estimate"] and m.params["outcome"] == "posts"
+    assert {"placebo_exposure", "post_trials", "post_trials_unadjusted"} <= set(m.frame["method"]) and m.detail["covariate"].to_list()[:3] == ["so_far", "last_7d", "last_30d"]
+    with lab.pinned("inbound"): table, acts = cohort.people(lab, "acknowledged", "posts", None, "account")
+    table, own = table.with_columns(cluster=pl.col("person")), acts.filter("own")
+    rows = posting.pieces(table, own)
     for one in table.head(40).iter_rows(named=True):
-        mine, cut = [t for i, t in acts.rows() if i == one["id"]], min(one["exposed_at"] or one["end"], one["end"])
-        got = {r["exposed"]: r["count"] for r in rows.filter(pl.col("id") == one["id"]).iter_rows(named=True)}
+        mine, cut = sorted(t for i, t in own.select("id", "time").rows() if i == one["id"]), min(one["exposed_at"] or one["end"], one["end"])
+        got = {key: sum(r["count"] for r in part.iter_rows(named=True)) for (key,), part in rows.filter(pl.col("id") == one["id"]).group_by("exposed")}
         assert got.get(0, 0) == sum(one["entry"] < t <= cut for t in mine) and got.get(1, 0) == sum(cut < t <= one["end"] for t in mine)
+        known = {r["recency"]: 0.0 for r in rows.iter_rows(named=True)}
+        for r in rows.filter(pl.col("id") == one["id"]).iter_rows(named=True): known[r["recency"]] += r["days"]
+        ticks, fresh = sorted({one["entry"], one["end"], *(t + timedelta(days=d) for t in mine for d in (0, 1, 7) if one["entry"] <= t + timedelta(days=d) <= one["end"])}), dict.fromkeys(known, 0.0)
+        for start, stop in zip(ticks, ticks[1:]):
+            since = min(((start - t) / timedelta(days=1) for t in mine if t <= start), default=99)
+            fresh["0" if since < 1 else "1" if since < 7 else "2"] += (stop - start) / timedelta(days=1)
+        assert known == pytest.approx(fresh, abs=1e-6)
     exposed = rows.filter(pl.col("id").is_in(table.filter(pl.col("exposed_at").is_not_null())["id"].implode()))
     before, after = ([sum(x) for x in zip(*exposed.filter(pl.col("exposed") == e).select("count", "days").rows())] for e in (0, 1))
     assert abs(row_of(m, "naive_before_after", "rate_ratio")["estimate"] - after[0] / after[1] / (before[0] / before[1])) < 1e-9
 
 
+def test_posts_of_ones_own_accord_answer_nobody(folder):
+    with made(folder, "accord", (1, "101", 0, "@Acme hi", None), (2, "Acme", 1, "hi", 1), (3, "101", 2, "@Acme ah", 2), (4, "102", 0, "@Acme so?", None), (5, "101", 3, "@102 like so", 4), (6, "101", 4, "more", 3), (7, "101", 5, "what a day", None), (8, "Acme", 60, "bye", None)) as lab:
+        with lab.pinned("inbound"): table, acts = cohort.people(lab, "acknowledged", "posts", None, "account")
+        one = acts.filter(pl.col("id") == table.filter(pl.col("person") == "twcs:101")["id"][0]).sort("time")
+        assert one["own"].to_list() == [True, False, False, True, True] and one["away"].to_list()[-1] and not one["away"][0]
+        assert one["called"].to_list()[0] and one["answered_at"][0] == one["time"][0] + timedelta(days=1) and one["answered_at"].null_count() == 4
+
+
+def test_trials_of_posts_are_what_a_loop_finds(townsfolk):
+    lab = townsfolk[0]
+    with lab.pinned("inbound"): table, acts = cohort.people(lab, "acknowledged", "silence", None, "account")
+    got = posting.by_post(table, acts, "acknowledged", 14.0, 90.0)
+    want, day = [], timedelta(days=1)
+    for one in table.iter_rows(named=True):
+        mine = acts.filter(pl.col("id") == one["id"]).sort("time").rows(named=True)
+        own, times = [r["time"] for r in mine if r["own"]], [r["time"] for r in mine]
+        for r in mine:
+            t = r["time"]
+            if not r["called"] or t >= one["end"] or one["exposed_at"] and t > one["exposed_at"]: continue
+            end = min(one["end"], t + 104 * day)
+            gaps = [u + 30 * day for u, v in zip(times, [*times[1:], None]) if u >= t and (v is None or v > u + 30 * day)]
+            want.append((t, r["answered_at"], end, gaps[0], max(sum(t + 14 * day < u <= end for u in own), 0), sum(u <= t for u in own), sum(t - 7 * day < u <= t for u in own)))
+    columns = ["entry", "exposed_at", "end", "event_at", "count", "so_far", "last_7d"]
+    assert got.height == len(want) > 300 and sorted(got.select(columns).rows(), key=str) == sorted(want, key=str)
+
+
+@pytest.mark.parametrize("outcome", ["posts", "silence"])
+def test_posting_in_towns_where_answers_change_nothing(outcome, tmp_path):
+    "Without hidden engagement the estimates hold 1, in bursts or not; the naive ones do not. With it no causal word is said"
+    for name, law in {"open": {"scenario": "null", "a_x": 0.0}, "bursts": {"scenario": "bursts", "a_x": 0.0}, "hidden": {"scenario": "null"}}.items():
+        tl.write(tl.simulate(21, customers=1200, days=240, **{"hr": 1.0, "hr_canned": 1.0, **law}), tmp_path / name)
+        with tl.Lab() as lab:
+            lab.load(tmp_path / name / "twcs.csv", progress=False)
+            m = tl.effect(lab, outcome=outcome, horizon="60d")
+        rows = {r["method"]: r for r in m.frame.filter(pl.col("estimand").is_in(["hazard_ratio", "rate_ratio"])).iter_rows(named=True)}
+        first = rows["frailty" if outcome == "posts" else "post_trials"]
+        assert first["low"] < 1.02 and first["high"] > 0.98 if name != "hidden" else m.notes[0].startswith("Verdict: No causal") or first["low"] < 1 < first["high"], (name, first, m.notes[0])
+        assert (rows["naive_ever_rate"]["low"] > 2 and rows["naive_before_after"]["estimate"] > first["estimate"]) if outcome == "posts" else rows["naive_ever"]["high"] < 0.6
+        assert " made " not in m.notes[0]
+
+
+def test_posting_finds_the_ratio_that_was_put_in(tmp_path):
+    tl.write(tl.simulate(22, scenario="more", theta=1.5, a_x=0.0, hr=1.0, hr_canned=1.0, customers=1200, days=240), tmp_path)
+    with tl.Lab() as lab:
+        lab.load(tmp_path / "twcs.csv", progress=False)
+        m = tl.effect(lab, outcome="posts", horizon="60d")
+    row = row_of(m, "frailty", "rate_ratio")
+    assert row["low"] < 1.5 < row["high"] and row["low"] > 1.2 and row_of(m, "placebo_exposure", "rate_ratio")["low"] < 1.03
+
+
 def test_silence_is_thirty_days_without_a_post(folder):
     with made(folder, "silence", (1, "101", 0, "@Acme hi", None), (2, "101", 20, "hm", None), (3, "101", 70, "hm", None), (4, "102", 0, "@Acme hi", None), (5, "102", 25, "x", None), (6, "Acme", 40, "bye", None), (7, "Acme", 80, "bye", None)) as lab:
-        with lab.pinned("inbound"): table, _ = effects.people(lab, "acknowledged", "silence", None, "account")
+        with lab.pinned("inbound"): table, _ = cohort.people(lab, "acknowledged", "silence", None, "account")
         assert [(r["event_at"] - r["entry"]).days for r in table.iter_rows(named=True)] == [50, 55]
 
 
-@pytest.mark.parametrize("exposure, outcome", [(e, o) for e in effects.EXPOSURES for o in effects.OUTCOMES])
+@pytest.mark.parametrize("exposure, outcome", [(e, o) for e in cohort.EXPOSURES for o in cohort.OUTCOMES])
 def test_every_pair_is_answered_or_refused_in_words(exposure, outcome, townsfolk):
     try: m = tl.effect(townsfolk[0], exposure=exposure, outcome=outcome, horizon="30d")
     except NotIdentifiable as no: assert re.search(r"\d", str(no)) and len(str(no)) > 40
@@ -286,7 +344,7 @@ def test_bad_questions_are_named(coin, folder):
 def test_the_placebo_moves_waits_between_neighbours():
     at = lambda d: BEGIN.replace(tzinfo=None) + timedelta(days=d)
     table = pl.DataFrame({"id": [1, 2, 3, 4], "brand": ["a", "a", "b", "a"], "entry": [at(0), at(5), at(1), at(9)], "end": [at(30)] * 4, "exposed_at": [at(2), at(6), at(3), None]})
-    assert effects.placebo(table).sort("id")["exposed_at"].to_list() == [at(1), None, None, None]
+    assert cohort.placebo(table).sort("id")["exposed_at"].to_list() == [at(1), None, None, None]
 
 
 def test_false_finds_draw_a_ratio_towards_one():
@@ -342,7 +400,8 @@ def test_verdicts_are_refused_for_a_placebo_that_works_and_for_unseen_engagement
 
 
 def test_posts_known_before_an_exposure_are_counted_as_a_loop_counts_them():
-    from trustlab.effects import SEEN, blind
+    from trustlab.cohort import SEEN
+    from trustlab.effects import blind
     rng, day, start = np.random.default_rng(4), timedelta(days=1), datetime(2026, 1, 1)
     people, posts, few = [], [], []
     for i in range(60):

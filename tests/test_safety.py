@@ -675,7 +675,7 @@ ALLOWED = {
     "SQL that a reader, a measure or the user gives is run here": {"intake.count", "intake.stage", "intake.posts", "intake.clock", "intake.reject_rows", "store.sql", "store.count", "counts.units", "mappings.works", "discourse.stage_pages", "facebook.acts_apart", "facebook.noted",
         "x_api.tell", "x_archive.introduce", "zendesk.cut", "zendesk.roles", "privacy.drop_idle", "privacy.erase_staged", "privacy.open_accounts", "delimited.attempt"},
     "names of staged columns, which readers choose and no file": {"load.drop_duplicates", "load.whole_links", "load.text_links", "load.insert_accounts", "load.insert_posts", "load.finish", "load.climb", "load.with_rows", "intake.remade", "privacy.erase_posts", "privacy.mask"},
-    "exposures and outcomes out of the fixed lists, and numbers of doses": {"effects.people"},
+    "exposures and outcomes out of the fixed lists, and numbers of doses": {"cohort.people"},
     "names of columns out of the fixed list of groups": {"counts.groups_of", "care.shares", "advocacy.advocates"},
     "one of two constants": {"counts.portions", "acknowledgement.service", "counts.several", "platform_rates.sessions", "waiting.worklist", "advocacy.acts_made", "journeys.moments", "journeys.put_away", "ties.network", "load.unstage", "whatsapp.stage", "twcs.stage_pointers"}, "the memory limit that the caller chose, and a setting out of two": {"load.setting"},
     "phrases made of a checked mapping, whose texts are quoted as literals": {"table.blank", "table.check_keys", "table.flatten", "table.flatten_csv", "table.repeated", "table.stage_table", "table.take_json", "table.take_parquet", "table.tell", "table.beside"},

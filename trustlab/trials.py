@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Horizon', 'verdict', 'Emulation', 'finished', 'Setting', 'setting', 'edges_of', 'sequential', 'moved', 'in_trials',
-           'apart', 'nested_design', 'landmark', 'at_landmark', 'by_then', 'present', 'time_varying', 'at_present',
-           'matched', 'in_pairs', 'paired', 'sensitivity', 'naive_ever', 'ever_or_never', 'compare']
+           'apart', 'nested_design', 'landmark', 'at_landmark', 'by_then', 'rate_after', 'present', 'time_varying',
+           'at_present', 'matched', 'in_pairs', 'between', 'paired', 'sensitivity', 'naive_ever', 'ever_or_never',
+           'compare']
 
 # %% ../nbs/05b_trials.ipynb #8f964929
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from . import causal
 from .core import InvalidParameter, NotIdentifiable, choose
 from .patterns import Patterns, People, classed, days, followed, patterns
 from trustlab.person_time import (
-    FRAME, Design, Exposure, Rows, arriving, counted, estimates, exposure, grid_of, group, likeness, nested, newton, outcomes, staying, window_of,
+    FRAME, Design, Exposure, Rows, arriving, counted, estimates, exposure, grid_of, group, interval, likeness, nested, newton, outcomes, staying, window_of,
 )
 
 if TYPE_CHECKING: import plotly.graph_objects as go
@@ -226,6 +227,30 @@ def by_then(base: Patterns, here: np.ndarray, arm: np.ndarray) -> Exposure:
     fit = newton(hits, n, np.ones((1, 1)), base.x, logistic=True)
     return Exposure(n, hits, np.array([fit.a[0]]), base.x @ fit.b[0])
 
+# %% ../nbs/05b_trials.ipynb #ra7eaf02
+def rate_after(found: Setting, at: float, count: np.ndarray, watched: np.ndarray, cap: float = 20.0, level: float = 0.95) -> Emulation:
+    """The ratio of rates after day `at` between those exposed by then and the others, weighted and adjusted: `count` events in `watched` days of each row of the setting's table, 0 days where it was not watched then.
+    Raises `NotIdentifiable` where a group is empty, or has no events, or the two cannot be compared."""
+    crowd, base = found.people, replace(found.alike, code=found.alike.code[:1])
+    y, t, arm, code = count[crowd.row].astype(float), watched[crowd.row].astype(float), crowd.exposed <= at, base.at(0)
+    here = t > 0
+    for part, name in ((here & arm, "exposed"), (here & ~arm, "unexposed")):
+        if not y[part].sum(): raise NotIdentifiable(f"{part.sum():,} {name} rows are watched beyond day {at:g}, with {y[part].sum():,.0f} events; there is no rate to compare.")
+    chance = by_then(base, here, arm)
+    table, effective, heaviest, common = likeness(chance, base, cap)
+    if common < 0.05: raise NotIdentifiable(apart(common, int((arm & here).sum())))
+    e, p = chance.e[0, code], chance.hits.sum() / chance.n.sum()
+    weight = np.where(here, np.minimum(np.where(arm, p / e, (1 - p) / (1 - e)), cap), 0)
+    cells, z = (lambda v: np.bincount(arm * base.x.shape[0] + code, v, 2 * base.x.shape[0]).reshape(2, -1)), np.array([[1.0, 0], [1, 1]])
+    fit = newton(cells(weight * y), cells(weight * t), z, base.x)
+    rest = weight * (y - t * np.exp((z @ fit.a)[arm.astype(int)] + (base.x @ fit.b[0])[code]))
+    pull = rest[:, None] * (np.column_stack([z[arm.astype(int)], base.x[code]]) @ fit.inverse[:, 1:2])
+    ratio = dict(zip(("estimate", "low", "high"), interval(float(fit.a[1]), pull, crowd.cluster, level, np.exp)))
+    people = lambda part: np.unique(crowd.cluster[part]).size
+    numbers = {"n": people(here), "events": int(y[here].sum()), "exposed": people(here & arm), "exposed_events": int(y[here & arm].sum()), "max_smd": float(table["smd_after"].abs().max() or 0) if table.height else None, "effective_n": effective}
+    frame = pl.DataFrame([{"method": "rate_after", "estimand": "rate_ratio", **ratio, **numbers}], FRAME)
+    return Emulation(frame, table, pl.DataFrame(), common, heaviest, verdict({**frame.row(0, named=True), "overlap": common}), crowd.notes)
+
 # %% ../nbs/05b_trials.ipynb #a0aa674a
 def present(people: People, every: float, starts: int) -> Iterator[Rows]:
     "Everybody at risk in each window, unexposed and exposed, as trials of one window"
@@ -261,11 +286,19 @@ def matched(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl.Da
 # %% ../nbs/05b_trials.ipynb #bc9b0ed3
 def in_pairs(found: Setting, caliper: float, level: float) -> Emulation:
     "The matched comparison of a checked setting"
-    pairs, notes = paired(found, exposure(found.people, found.alike, found.every, found.starts), caliper)
+    chance = exposure(found.people, found.alike, found.every, found.starts)
+    pairs, notes = paired(found, chance, caliper)
     if not pairs: raise NotIdentifiable(f"None of {np.isfinite(found.people.exposed).sum():,} exposed people has an unexposed one within {caliper:g} standard deviations.")
     design = Design("matched", lambda: (rows for pair in pairs for rows in pair), found.starts, None, False)
     result = finished(design, found.people, found.alike, found.edges, found.horizons, level, notes=notes)
-    return Emulation(result.frame, result.balance, result.curves, None, None, result.verdict, [*result.notes, sensitivity(pairs)])
+    table = between(pairs, chance, found.alike)
+    frame = result.frame.with_columns(max_smd=pl.lit(float(table["smd_after"].abs().max() or 0) if table.height else None, pl.Float64), effective_n=pl.lit(float(sum(pair[1].person.size for pair in pairs))))
+    return Emulation(frame, table, result.curves, None, None, verdict(frame.row(0, named=True)), [*result.notes, sensitivity(pairs)])
+
+def between(pairs: Sequence[tuple[Rows, Rows]], chance: Exposure, alike: Patterns) -> pl.DataFrame:
+    "Balance between exposed and not before matching, and between the two of each pair"
+    unexposed, exposed = (sum(np.bincount(alike.at(pair[i].trial)[pair[i].person], minlength=alike.x.shape[0]) for pair in pairs) for i in (0, 1))
+    return causal.balanced(alike.plain, alike.names, chance.hits.sum(0), (chance.n - chance.hits).sum(0), exposed, unexposed)
 
 # %% ../nbs/05b_trials.ipynb #3f7d9b7e
 def paired(found: Setting, chance: Exposure, caliper: float) -> tuple[list[tuple[Rows, Rows]], list[str]]:
