@@ -598,6 +598,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'trustlab.intervals.clopper_pearson': ('intervals.html#clopper_pearson', 'trustlab/intervals.py'),
                                     'trustlab.intervals.counts': ('intervals.html#counts', 'trustlab/intervals.py'),
                                     'trustlab.intervals.jeffreys': ('intervals.html#jeffreys', 'trustlab/intervals.py'),
+                                    'trustlab.intervals.mid_p': ('intervals.html#mid_p', 'trustlab/intervals.py'),
+                                    'trustlab.intervals.mid_p_end': ('intervals.html#mid_p_end', 'trustlab/intervals.py'),
                                     'trustlab.intervals.student': ('intervals.html#student', 'trustlab/intervals.py'),
                                     'trustlab.intervals.wilson': ('intervals.html#wilson', 'trustlab/intervals.py'),
                                     'trustlab.intervals.z_score': ('intervals.html#z_score', 'trustlab/intervals.py')},
