@@ -27,11 +27,13 @@ def messages(shared):
 
 
 def test_college_messages(messages, shared):
+    "Row 18; the numeric symmetry is that of the matrix of counts, as SuiteSparse prints it: 26.3 %"
     lab, rows = messages
     row, known = numbers(tl.reciprocity(lab, window="1h")), expected(shared, "collegemsg")
     assert (row["accounts"], row["given"], row["edges"]) == (known["n"], known["events"], known["arcs"]) == (1899, 59835, 20296)
     assert abs(row["edge_reciprocity"] - known["r"]) < known["tol"] and abs(row["rho"] - known["rho"]) < known["tol"]
     assert (row["mutual"], row["asymmetric"]) == (6458, 7380)
+    assert abs(row["numeric_symmetry"] - 0.26320) < 5e-6 and row["numeric_symmetry"] == 5342 / 20296
 
 
 @pytest.mark.parametrize(("window", "plain", "rate"), [("1h", 0.30681, 0.306836), ("24h", 0.49281, 0.492969)])
