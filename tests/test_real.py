@@ -38,18 +38,18 @@ def test_college_messages(messages, shared):
     assert abs(row["numeric_symmetry"] - 0.26320) < 5e-6 and row["numeric_symmetry"] == 5342 / 20296
 
 
-@pytest.mark.parametrize(("window", "plain", "rate"), [("1h", 0.30681, 0.306836), ("24h", 0.49281, 0.492969)])
-def test_college_messages_returned_in_time(messages, window, plain, rate):
-    row = numbers(tl.reciprocity(messages[0], window=window))
-    assert abs(row["returned"] / row["given"] - plain) < 1e-5 and abs(row["return_rate"] - rate) < 1e-5
-    assert row["return_rate_low"] < rate < row["return_rate_high"]
-
-
-def test_college_messages_returned_at_any_time(messages):
+@pytest.mark.parametrize(("window", "plain", "rate", "of_pairs"), [("1h", 0.30681, 0.306836, 0.17430), ("24h", 0.49281, 0.492969, 0.34022), (None, 0.63901, None, 0.46669)])
+def test_college_messages_returned_in_time(messages, window, plain, rate, of_pairs):
+    "Row 25: of messages and of pairs, within a window and at any time (a window as long as the data)"
     lab, rows = messages
-    span = max(t for _, _, t in rows) - min(t for _, _, t in rows)
-    row = numbers(tl.reciprocity(lab, window=span))
-    assert abs(row["returned"] / row["given"] - 0.63901) < 1e-5
+    window = window or max(t for _, _, t in rows) - min(t for _, _, t in rows)
+    row, acts, pairs = numbers(tl.reciprocity(lab, window=window)), *(numbers(tl.return_times(lab, by=(), window=window, unit=unit)) for unit in ("act", "pair"))
+    assert abs(row["returned"] / row["given"] - plain) < 1e-5 and [row[c] for c in ("given", "returned", "returning_acts", "return_rate", "median_return_seconds")] == [acts[c] for c in ("given", "returned", "returning_acts", "return_rate", "median_return_seconds")]
+    assert acts["naive_median_seconds"] == 4778 < acts["median_return_seconds"]
+    assert pairs["given"] == 13_838 and abs(pairs["returned"] / pairs["given"] - of_pairs) < 1e-5 and pairs["naive_median_seconds"] == 14_088 and pairs["median_return_seconds"] is None
+    for found in (row, acts) if rate else ():
+        assert abs(found["return_rate"] - rate) < 1e-6 and found["return_rate_low"] < rate < found["return_rate_high"]
+    assert acts["return_rate_high"] - acts["return_rate_low"] > 2 * (row["return_rate_high"] - row["return_rate_low"]), "busy pairs make the interval by acts too narrow"
 
 
 def test_first_weeks_of_college_messages_by_loops(messages):
