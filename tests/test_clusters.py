@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from monte_carlo import record
+from test_suppression import calls, written
 
+import trustlab as tl
 from trustlab import clusters, survival
 from trustlab.core import InvalidParameter
 from trustlab.intervals import wilson
@@ -131,16 +133,55 @@ def test_a_million_posts_of_a_hundred_thousand_authors():
     formula = np.sqrt(clusters.linearised(clusters.moments(np.zeros(n.size, int), k, n, 1))[0])
     draws = clusters.bootstrap(np.zeros(n.size), k, n, 2000, seed=1)
     assert abs(formula / 0.00048953 - 1) < 0.01 and abs(draws.std() / 0.00048953 - 1) < 0.06
+    low, high = clusters.clustered(k, n)
+    assert abs((high - low) / 2 / 1.959964 / 0.00048953 - 1) < 0.01 and low < 0.4 < high
+
+
+HITS = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7])
+SEASON = np.array([346, 298, 276, 222, 273, 270, 263, 210, 269, 230, 264, 256, 303, 264, 226, 285, 316, 200]) / 1000
 
 
 def test_efron_and_morris():
-    "Reference row 26: sums of squared errors of eighteen batters, raw and shrunken"
-    hits, season = np.array([18, 17, 16, 15, 14, 14, 13, 12, 11, 11, 10, 10, 10, 10, 10, 9, 8, 7]), np.array([346, 298, 276, 222, 273, 270, 263, 210, 269, 230, 264, 256, 303, 264, 226, 285, 316, 200]) / 1000
-    x, truth = (45**0.5 * np.arcsin(2 * y - 1) for y in (hits / 45, season))
+    "Reference row 26: James and Stein's rule on eighteen batters, on the arcsine scale and on that of the averages"
+    x, truth = (45**0.5 * np.arcsin(2 * y - 1) for y in (HITS / 45, SEASON))
     shrink = 1 - 15 / ((x - x.mean()) ** 2).sum()
     assert np.allclose([((x - truth) ** 2).sum(), ((x.mean() + shrink * (x - x.mean()) - truth) ** 2).sum(), shrink], [17.58, 5.00, 0.209], atol=0.02)
-    y, raw = clusters.shrunken(hits, np.full(18, 45)).mean(0), hits / 45
-    assert abs(y[0] - 0.294) < 0.02 and ((raw - season) ** 2).sum() / ((y - season) ** 2).sum() > 3
+    kept, stein = james_stein()
+    assert np.allclose([kept, stein[0], ((HITS / 45 - SEASON) ** 2).sum() / ((stein - SEASON) ** 2).sum()], [0.212, 0.294, 3.54], atol=0.02)
+
+
+def james_stein():
+    "What is kept of each distance from the mean, and the shrunken averages"
+    y = HITS / 45
+    kept = 1 - 15 * y.mean() * (1 - y.mean()) / 45 / ((y - y.mean()) ** 2).sum()
+    return kept, y.mean() + kept * (y - y.mean())
+
+
+@pytest.fixture(scope="module")
+def batters(tmp_path_factory):
+    "The eighteen as brands of 45 callers each, hits as answers: ranked through the public functions, in the order of the hits"
+    rows = [calls(f"Batter{i:02d}", range(1000 * i, 1000 * i + 45), k, 45 - k, 100_000 * i) for i, k in enumerate(HITS, 1)]
+    with tl.Lab() as lab:
+        lab.load(written(tmp_path_factory.mktemp("batters") / "calls.csv", *rows), scope="both")
+        return tl.ranked(tl.acknowledgement(lab, by="brand"), "response_rate", draws=40_000).frame.sort("brand")
+
+
+def test_efron_and_morris_through_the_measure(batters):
+    """Row 26 again: the public ranking keeps 0.318 of each distance where James and Stein keep 0.212, and so has 3.32 and not 3.54. The posterior mean given mu and M is (mu M + k) / (M + 45) in both:
+    with James and Stein's one M it is their rule to the last digit; over all M, with 1 / (1 + M) uniform, it is the library's"""
+    from scipy.stats import betabinom
+    y, got, (kept, stein) = HITS / 45, batters["shrunken"].to_numpy(), james_stein()
+    ratio = lambda estimate: ((y - SEASON) ** 2).sum() / ((estimate - SEASON) ** 2).sum()
+    assert batters["n"].to_list() == [45] * 18 and np.allclose(batters["response_rate"], y)
+    m = 45 * (1 - kept) / kept
+    assert np.allclose((y.mean() * m + HITS) / (m + 45), stein, atol=1e-12)
+    mu, rho = (np.arange(300) + 0.5)[:, None] / 300, (np.arange(200) + 0.5) / 200
+    m = (1 - rho) / rho
+    log = sum(betabinom.logpmf(k, 45, mu * m, (1 - mu) * m) for k in HITS)
+    weight = np.exp(log - log.max()) / np.exp(log - log.max()).sum()
+    over_all = np.array([(weight * (mu * m + k) / (m + 45)).sum() for k in HITS])
+    assert np.abs(got - over_all).max() < 2e-3 and abs((weight * 45 / (m + 45)).sum() - 0.318) < 2e-3 and abs(np.polyfit(y, got, 1)[0] - 0.318) < 0.01
+    assert abs(ratio(over_all) - 3.32) < 0.01 and abs(ratio(got) - 3.32) < 0.03 and abs(ratio(y.mean() + 0.318 * (y - y.mean())) - 3.33) < 0.01 < ratio(stein) - 3.5
 
 
 # ---- Monte Carlo with known truth: S1 of the statistics sheet

@@ -397,7 +397,8 @@ def gave_back(acts, window, *keys, pooled=lambda act: None):
         found[key] = {"accounts": len(people), "edges": len(edges), "mutual": len(dyads[True]), "asymmetric": len(dyads[False]),
                       "edge_reciprocity": r, "dyad_reciprocity": len(dyads[True]) / (len(dyads[True]) + len(dyads[False])),
                       "rho": (r - density) / (1 - density) if density < 1 else None,
-                      "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()), "given": len(mine),
+                      "weighted_reciprocity": sum(min(edges[e], back[e]) for e in edges) / sum(edges.values()),
+                      "numeric_symmetry": sum(edges[e] == back[e] for e in edges) / len(edges), "given": len(mine),
                       "returned": sum(hit and t <= window for t, hit in times), "returning_acts": len(returns),
                       "return_rate": share_by(kaplan_meier(times), window), "median_return_seconds": half(kaplan_meier(times))}
     return found

@@ -124,7 +124,38 @@ def test_return_times_by_loops():
             missed += not any(0 < x - r[2] <= 60 for x in reply)
             open_ += 1 - sum(min(g, 60) for g in gaps) / span
         assert row["attributable"] == pytest.approx(1 - missed / open_) and row["by_chance"] == pytest.approx(1 - open_ / len(whole)) and row["attributable_low"] < row["attributable"] < row["attributable_high"]
+        assert row["naive_median_seconds"] == np.median([w for w in after if w < math.inf])
     assert measure.detail.group_by("kind").len().height == 2 and measure.frame["started"].sum() + measure.frame["ended"].sum() > 0
+
+
+def first_contacts(rows, kinds, window):
+    "Per kind of the pair's first act (of several in that moment the first by name): pairs, those whose other side acted within the window, waits of those that did, and all waits with what they ended in"
+    end, acts, found = max(x for _, _, x in rows), defaultdict(list), defaultdict(list)
+    for (a, b, x), kind in zip(rows, kinds): acts[frozenset((a, b))].append((x, kind, a))
+    for each in acts.values():
+        x, kind, _ = min(each)
+        sides = [min(t for t, _, who in each if who == a) for a in {who for _, _, who in each}]
+        found[kind].append((max(sides) - x, 1) if len(sides) == 2 else (end - x, 0))
+    return {kind: (len(w), sum(hit and t <= window for t, hit in w), [t for t, hit in w if hit], w) for kind, w in found.items()}
+
+
+@settings(max_examples=60)
+@given(timed_acts(6, 40, 15), st.integers(0, 15), st.integers(0, 3))
+def test_pairs_by_loops(rows, window, seed):
+    "Each pair once, with ties in its first moment: counts, medians and Kaplan–Meier by group; one row each where nothing groups them, with the dyads of the whole network"
+    kinds = np.random.default_rng(seed).choice(["mention", "reply"], len(rows)).tolist()
+    window += 1
+    with lab_of(rows, kinds) as lab:
+        frame, all_, network = returns.return_times(lab, by="kind", window=window, unit="pair").frame, returns.return_times(lab, by=(), window=99, unit="pair").frame.row(0, named=True), reciprocity(lab).frame.row(0, named=True)
+    want = first_contacts(rows, kinds, window)
+    assert frame["kind"].to_list() == sorted(want) and "attributable" not in frame.columns
+    for row in frame.iter_rows(named=True):
+        pairs, returned, waits, ends = want[row["kind"]]
+        assert (row["given"], row["returned"], row["returning_acts"], row["naive_median_seconds"]) == (pairs, returned, returned, np.median(waits) if waits else None)
+        alive = math.prod(1 - sum(hit and t == s for s, hit in ends) / sum(s >= t for s, _ in ends) for t in sorted({t for t, hit in ends if hit and t <= window}))
+        if row["return_rate"] is not None: assert row["return_rate"] == pytest.approx(1 - alive)
+        else: assert max(t for t, _ in ends) < window and alive > 0
+    assert (all_["given"], all_["returned"]) == (network["mutual"] + network["asymmetric"], network["mutual"])
 
 
 # ---- loops and chains
@@ -378,7 +409,7 @@ def test_the_null_of_a_group_stays_in_its_group():
 
 WRONG = [(f, wrong) for f in ("loops", "pay_forward", "return_times", "reciprocity") for wrong in ({"window": "-7d"}, {"window": 0}, {"window": "soon"}, {"per": "family"})]
 WRONG += [("loops", w) for w in ({"max_length": 6}, {"max_length": 1}, {"max_length": 2.5}, {"null": "luck"}, {"null": "time", "draws": 1}, {"null": "time", "seed": -1}, {"most": -1})]
-WRONG += [("reciprocity", {"null": "luck"}), ("reciprocity", {"by": "colour"}), ("return_times", {"by": "colour"}), ("return_times", {"span": "year"}), ("pay_forward", {"max_length": 11})]
+WRONG += [("reciprocity", {"null": "luck"}), ("reciprocity", {"by": "colour"}), ("return_times", {"by": "colour"}), ("return_times", {"span": "year"}), ("return_times", {"unit": "post"}), ("pay_forward", {"max_length": 11})]
 CALLS = {"loops": tloops.loops, "pay_forward": tloops.pay_forward, "return_times": returns.return_times, "reciprocity": reciprocity}
 
 

@@ -257,7 +257,7 @@ def robust_variance(sets: Sets, z: np.ndarray, best: Point, group: np.ndarray | 
 
 # %% ../nbs/05a_hazards.ipynb #230736d5
 def fit_cox(frame: pl.DataFrame, start: str | None = None, stop: str = "stop", event: str = "event", covariates: Sequence[str] = (), cluster: str | None = None,
-            strata: str | Sequence[str] | None = None, weights: str | None = None, ties: str = "efron") -> CoxFit:
+            strata: str | Sequence[str] | None = None, ties: str = "efron", weights: str | None = None) -> CoxFit:
     "The fitted model behind `cox`, with the same arguments and errors"
     choose("ties", ties, ["efron", "breslow"])
     measured(frame, start, stop, event)
@@ -282,7 +282,7 @@ def fit_cox(frame: pl.DataFrame, start: str | None = None, stop: str = "stop", e
 
 # %% ../nbs/05a_hazards.ipynb #5e3473f4
 def cox(frame: pl.DataFrame, start: str | None = None, stop: str = "stop", event: str = "event", covariates: Sequence[str] = (), cluster: str | None = None,
-        strata: str | Sequence[str] | None = None, weights: str | None = None, ties: str = "efron", level: float = 0.95) -> pl.DataFrame:
+        strata: str | Sequence[str] | None = None, ties: str = "efron", weights: str | None = None, level: float = 0.95) -> pl.DataFrame:
     """Cox regression on intervals (start, stop]: term, coef, se, robust_se, low, high, one row a term, as log hazard ratios (exponentiate for ratios).
 
     A row is at risk where start < t ≤ stop; without `start` from the beginning. `event` is 0 or 1; a column of words is coded against its first word.
@@ -291,7 +291,7 @@ def cox(frame: pl.DataFrame, start: str | None = None, stop: str = "stop", event
     Raises `InvalidParameter` for wrong columns, times or values; `NotIdentifiable` where nothing happened, or for a covariate that is constant, determined by others, or separates events completely.
     Warns `SmallSample` below 30 clusters. Cox 1972; Andersen and Gill 1982; Efron 1977; Lin and Wei 1989."""
     z_score(level)
-    return fit_cox(frame, start, stop, event, covariates, cluster, strata, weights, ties).table(level)
+    return fit_cox(frame, start, stop, event, covariates, cluster, strata, ties, weights).table(level)
 
 # %% ../nbs/05a_hazards.ipynb #6eb0ec89
 def baseline_hazard(fit: CoxFit) -> pl.DataFrame:

@@ -34,15 +34,15 @@ def nodes(giver: np.ndarray, receiver: np.ndarray, scope: np.ndarray, scopes: in
     return code[: giver.size], code[giver.size :], both // people
 
 def network(giver: np.ndarray, receiver: np.ndarray, scope: np.ndarray, scopes: int) -> pl.DataFrame:
-    "accounts, edges, mutual and asymmetric dyads, edge and weighted reciprocity of each scope 0..scopes-1"
+    "accounts, edges, mutual and asymmetric dyads, edge and weighted reciprocity and numeric symmetry of each scope 0..scopes-1"
     giver, receiver, scope_of = nodes(giver, receiver, scope, scopes)
     low, high, there, back = dyads(giver, receiver)
     seen, of, both = np.zeros(scope_of.size, bool), scope_of[low], np.flatnonzero((there > 0) & (back > 0))
     seen[low] = seen[high] = True
     all_, mutual, returned = np.bincount(of, minlength=scopes), np.bincount(of[both], minlength=scopes), np.bincount(of[both], 2.0 * np.minimum(there[both], back[both]), scopes)
-    edges = mutual + all_
+    edges, even = mutual + all_, np.bincount(of[there == back], minlength=scopes)
     return pl.DataFrame({"accounts": np.bincount(scope_of[seen], minlength=scopes), "edges": edges, "mutual": mutual, "asymmetric": all_ - mutual,
-                         "edge_reciprocity": 2 * mutual / edges, "weighted_reciprocity": returned / np.bincount(scope, minlength=scopes)})
+                         "edge_reciprocity": 2 * mutual / edges, "weighted_reciprocity": returned / np.bincount(scope, minlength=scopes), "numeric_symmetry": 2 * even / edges})
 
 # %% ../nbs/08_reciprocity.ipynb #f2622e72
 def edges(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
@@ -59,19 +59,19 @@ def by_roles(rows: pl.DataFrame, by: Sequence[str], keys: pl.DataFrame) -> pl.Da
     each = edges(rows, by).with_columns(dyad=dyad).group_by(*by).agg(
         accounts=ends.explode().n_unique(), edges=pl.len(), mutual=pl.col("dyad").filter(pl.col("back") > 0).n_unique(),
         asymmetric=pl.col("dyad").filter(pl.col("back") == 0).n_unique(), edge_reciprocity=(pl.col("back") > 0).mean(),
-        weighted_reciprocity=pl.min_horizontal("weight", "back").sum() / pl.col("weight").sum())
+        weighted_reciprocity=pl.min_horizontal("weight", "back").sum() / pl.col("weight").sum(), numeric_symmetry=(pl.col("back") == pl.col("weight")).mean())
     return keys.join(each, on=list(by), how="left", nulls_equal=True, maintain_order="left").drop(by)
 
 # %% ../nbs/08_reciprocity.ipynb #923e08b7
 def static(rows: pl.DataFrame, by: Sequence[str], keys: pl.DataFrame, code: np.ndarray) -> pl.DataFrame:
-    "accounts, edges, mutual and asymmetric dyads, edge, dyad and weighted reciprocity, and rho; one row per group of `keys`"
+    "accounts, edges, mutual and asymmetric dyads, edge, dyad and weighted reciprocity, numeric symmetry and rho; one row per group of `keys`"
     each = by_roles(rows, by, keys) if "role_pair" in by else network(rows["giver"].to_numpy(), rows["receiver"].to_numpy(), code, keys.height)
     density = pl.col("edges") / (pl.col("accounts") * (pl.col("accounts") - 1))
     rho = pl.when(density < 1).then((pl.col("edge_reciprocity") - density) / (1 - density)) if "role_pair" not in by else pl.lit(None, pl.Float64)
     return each.with_columns(dyad_reciprocity=pl.col("mutual") / (pl.col("mutual") + pl.col("asymmetric")), rho=rho).select(STATIC)
 
 _all_ = ["from_acts"]
-STATIC = ("accounts", "edges", "mutual", "asymmetric", "edge_reciprocity", "dyad_reciprocity", "rho", "weighted_reciprocity")
+STATIC = ("accounts", "edges", "mutual", "asymmetric", "edge_reciprocity", "dyad_reciprocity", "rho", "weighted_reciprocity", "numeric_symmetry")
 
 # %% ../nbs/08_reciprocity.ipynb #b43893d5
 def arcs(rows: pl.DataFrame, scope: np.ndarray, scopes: int, code: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -109,7 +109,7 @@ def chance(rows: pl.DataFrame, by: Sequence[str], code: np.ndarray, size: int, n
 
 # %% ../nbs/08_reciprocity.ipynb #c6d93fd4
 CARD = Card(
-    "Reciprocity", "edge_reciprocity = reciprocated edges / edges; dyad_reciprocity = M / (M + A); rho = (r − density) / (1 − density); return_rate = F(window)",
+    "Reciprocity", "edge_reciprocity = reciprocated edges / edges; dyad_reciprocity = M / (M + A); rho = (r − density) / (1 − density); numeric_symmetry = edges with as many acts back / edges; return_rate = F(window)",
     "edges whose reverse exists; acts followed by a later act the other way within the window",
     "distinct directed edges between different accounts; all acts given",
     "static: the whole export; timed: 0 < Δ ≤ window",
@@ -124,7 +124,7 @@ def reciprocity(lab: Lab, by: str | Sequence[str] = (), window: str = "7d", null
 
     `by`: any of role_pair, brand, platform, container, week, month (groups follow the act given). `window`: for the timed return. `null`: configuration, role or time (page Null models), with `draws` draws from `seed`. `kinds`: which
     kinds of acts (default: all but likes, reactions, votes and follows). `per`: account, or person (accounts that were joined are one). Frame: one row per group with accounts, edges, mutual, asymmetric, edge_reciprocity,
-    dyad_reciprocity, rho, weighted_reciprocity (0..1; null where undefined), given, returned, returning_acts, return_rate with low and high, median_return_seconds (null: not reached); with `null` also null_mean, null_sd, z, p (of
+    dyad_reciprocity, rho, weighted_reciprocity, numeric_symmetry (0..1; null where undefined), given, returned, returning_acts, return_rate with low and high, median_return_seconds (null: not reached); with `null` also null_mean, null_sd, z, p (of
     edge_reciprocity; null time: of returned / given), and rho_null, which is rho with null_mean in place of the density. Raises `NotIdentifiable`, `InvalidParameter`. Definition: the card."""
     by, seconds_, brands, null = groups(by, BY), seconds(window), brands_of(lab, brand), chosen(null, draws, seed)
     tz, per = time_zone(lab, tz), choose("per", per, PER)
