@@ -256,10 +256,10 @@ def test_posting_more_is_a_ratio_of_rates(townsfolk):
         assert got.get(0, 0) == sum(one["entry"] < t <= cut for t in mine) and got.get(1, 0) == sum(cut < t <= one["end"] for t in mine)
         known = {r["recency"]: 0.0 for r in rows.iter_rows(named=True)}
         for r in rows.filter(pl.col("id") == one["id"]).iter_rows(named=True): known[r["recency"]] += r["days"]
-        ticks, fresh = sorted({one["entry"], one["end"], *(t + timedelta(days=d) for t in mine for d in (0, 1, 7) if one["entry"] <= t + timedelta(days=d) <= one["end"])}), dict.fromkeys(known, 0.0)
+        ticks, fresh = sorted({one["entry"], one["end"], *(t + timedelta(days=d) for t in mine for d in (0, *(h / 24 for h in posting.FRESH)) if one["entry"] <= t + timedelta(days=d) <= one["end"])}), dict.fromkeys(known, 0.0)
         for start, stop in zip(ticks, ticks[1:]):
             since = min(((start - t) / timedelta(days=1) for t in mine if t <= start), default=99)
-            fresh["0" if since < 1 else "1" if since < 7 else "2"] += (stop - start) / timedelta(days=1)
+            fresh[str(sum(since >= h / 24 - 1e-9 for h in posting.FRESH))] += (stop - start) / timedelta(days=1)
         assert known == pytest.approx(fresh, abs=1e-6)
     exposed = rows.filter(pl.col("id").is_in(table.filter(pl.col("exposed_at").is_not_null())["id"].implode()))
     before, after = ([sum(x) for x in zip(*exposed.filter(pl.col("exposed") == e).select("count", "days").rows())] for e in (0, 1))
@@ -292,19 +292,34 @@ def test_trials_of_posts_are_what_a_loop_finds(townsfolk):
     assert got.height == len(want) > 300 and sorted(got.select(columns).rows(), key=str) == sorted(want, key=str)
 
 
+def ratios_of(folder, outcome, seed, **law):
+    "The verdict and the ratios by method, (estimate, low, high), in a town where nobody replies to an answer (a reply is a post that the answer did bring about)"
+    tl.write(tl.simulate(seed, customers=1000, days=240, **{"hr": 1.0, "hr_canned": 1.0, "pi": 0.0, **law}), folder)
+    with tl.Lab() as lab:
+        lab.load(folder / "twcs.csv", progress=False)
+        m = tl.effect(lab, outcome=outcome, horizon="60d")
+    rows = m.frame.filter(pl.col("estimand").is_in(["hazard_ratio", "rate_ratio"])).select("method", "estimate", "low", "high").rows()
+    return str(m.notes[0]), {r[0]: np.array(r[1:]) for r in rows}
+
+
+@pytest.mark.parametrize("outcome, best", [("posts", "frailty"), ("posts", "post_trials"), ("silence", "post_trials")])
+@pytest.mark.parametrize("scenario", ["null", "bursts"])
+def test_posting_where_answers_change_nothing(outcome, best, scenario, tmp_path):
+    "Without hidden engagement the mean over three towns lies within three standard errors of 1 (the frailty model of bursts, which are sums where it multiplies, within a tenth); the naive ratios lie far from it"
+    found = [ratios_of(tmp_path / str(seed), outcome, seed, scenario=scenario, a_x=0.0)[1] for seed in (21, 22, 23)]
+    logs = np.log([f[best] for f in found])
+    assert abs(logs[:, 0].mean()) < 0.1 if (best, scenario) == ("frailty", "bursts") else abs(logs[:, 0].mean()) < 3 * np.sqrt((((logs[:, 2] - logs[:, 1]) / 3.92) ** 2).sum()) / 3 and len(logs) == 3
+    assert abs(np.log([f["placebo_exposure"][0] for f in found]).mean()) < 0.15
+    if outcome == "posts": assert all(f["naive_ever_rate"][1] > 2 for f in found) and (scenario == "bursts" or np.mean([f["naive_before_after"][0] for f in found]) > 1.05)
+    else: assert all(f["naive_ever"][2] < 0.6 for f in found if "naive_ever" in f) and any("naive_ever" in f for f in found)
+
+
 @pytest.mark.parametrize("outcome", ["posts", "silence"])
-def test_posting_in_towns_where_answers_change_nothing(outcome, tmp_path):
-    "Without hidden engagement the estimates hold 1, in bursts or not; the naive ones do not. With it no causal word is said"
-    for name, law in {"open": {"scenario": "null", "a_x": 0.0}, "bursts": {"scenario": "bursts", "a_x": 0.0}, "hidden": {"scenario": "null"}}.items():
-        tl.write(tl.simulate(21, customers=1200, days=240, **{"hr": 1.0, "hr_canned": 1.0, **law}), tmp_path / name)
-        with tl.Lab() as lab:
-            lab.load(tmp_path / name / "twcs.csv", progress=False)
-            m = tl.effect(lab, outcome=outcome, horizon="60d")
-        rows = {r["method"]: r for r in m.frame.filter(pl.col("estimand").is_in(["hazard_ratio", "rate_ratio"])).iter_rows(named=True)}
-        first = rows["frailty" if outcome == "posts" else "post_trials"]
-        assert first["low"] < 1.02 and first["high"] > 0.98 if name != "hidden" else m.notes[0].startswith("Verdict: No causal") or first["low"] < 1 < first["high"], (name, first, m.notes[0])
-        assert (rows["naive_ever_rate"]["low"] > 2 and rows["naive_before_after"]["estimate"] > first["estimate"]) if outcome == "posts" else rows["naive_ever"]["high"] < 0.6
-        assert " made " not in m.notes[0]
+def test_no_causal_word_is_said_where_engagement_is_hidden(outcome, tmp_path):
+    for seed in (21, 22):
+        said, found = ratios_of(tmp_path / str(seed), outcome, seed, scenario="null")
+        first = found["frailty" if outcome == "posts" else "post_trials"]
+        assert said.startswith("Verdict: No causal reading") or first[1] < 1 < first[2], (said, first)
 
 
 def test_posting_finds_the_ratio_that_was_put_in(tmp_path):
@@ -388,7 +403,6 @@ def test_answers_that_do_nothing_are_never_said_to_do_something(scenario, seed, 
         lab.signals()
         said = [str(tl.effect(lab, outcome=outcome).notes[0]) for outcome in ("advocacy", "silence")] + [str(n) for n in tl.dose_response(lab, doses=1).notes if str(n).startswith("dose 1: ")][:1]
     assert all(line.split(": ", 1)[1].startswith("No causal reading") and "too few to tell the engaged" in line for line in said), said
-    assert "thirty days" in said[1]
 
 
 def test_verdicts_are_refused_for_a_placebo_that_works_and_for_unseen_engagement():

@@ -111,7 +111,7 @@ def town(tmp_path_factory):
 def test_a_giveaway_against_an_answer_is_told_with_what_speaks_against_it(town):
     "Who joins a giveaway is engaged, and that shows in posts before: the groups cannot be made alike, and the verdict says so"
     m = contrast(town, horizon="14d")
-    assert m.frame["method"].unique(maintain_order=True).to_list() == ["contrast", "contrast_unadjusted"] and m.notes[0].startswith("Verdict: No causal reading: ") and m.frame["max_smd"][0] > 0.1
+    assert m.frame["method"].unique(maintain_order=True).to_list() == ["contrast", "placebo_exposure", "contrast_unadjusted"] and m.notes[0].startswith("Verdict: No causal reading: ") and m.frame["max_smd"][0] > 0.1
     assert m.detail["smd_after"].abs().max() < m.detail["smd_before"].abs().max() and m.params["against"] == "acknowledged" and m.frame["negative_control"][0] is not None
     assert m.figure().data[0].x and "giveaway against acknowledged" in m.figure().layout.title.text and str(m.frame["n"].max()) in m.figure().to_json().replace(",", "")
     small = m.suppressed(10_000)
@@ -122,7 +122,10 @@ def test_the_first_dose_is_the_effect(town):
     m, one = dose_response(town, doses=2, horizon="30d"), effect(town, horizon="30d")
     columns = ["estimand", "estimate", "low", "high", "n", "events"]
     assert m.frame.filter(dose=1, method="trials").select(columns).equals(one.frame.filter(method="trials").select(columns))
-    assert m.frame["dose"].unique().to_list() == [1, 2] and {n.split(":")[0] for n in m.notes if n.startswith("dose")} == {"dose 1", "dose 2"} and len(m.figure().data[0].x) == 4
+    assert m.frame["dose"].unique().to_list() == [1, 2] and {n.split(":")[0] for n in m.notes if n.startswith("dose")} == {"dose 1", "dose 2"} and len(m.figure().data[0].x) == 6
+    assert m.detail["dose"].unique().to_list() == [1, 2] and m.detail.filter(dose=1).drop("dose").equals(one.detail) and {"placebo_exposure"} < set(m.frame["method"])
+    shams = [t.filter(method="placebo_exposure").select("estimate", "low", "high").row(0) for t in (m.frame.filter(dose=1), one.frame)]
+    assert shams[0] == shams[1]
 
 
 def test_a_dose_that_too_few_had_is_told_and_bad_questions_are_named(town, tmp_path):

@@ -198,7 +198,7 @@ def paced_verdict(found: tuple[float, float], tests: dict[str, tuple[float, floa
     (low, high), why = found, []
     names = {"placebo_exposure": "an exposure that can have done nothing", "negative control": "posts that go elsewhere, which the exposure cannot move,"}
     why += [f"{names[name]} show{'s' if name.startswith('p') else ''} a ratio of {lo:.2f} to {hi:.2f}" for name, (_, lo, hi) in tests.items() if not lo <= 1 <= hi]
-    if not low <= 1 <= high and low <= 1.15 and high >= 1 / 1.15: why.append("in simulated towns where answers change nothing this ratio came out between 0.92 and 1.11")
+    if not low <= 1 <= high and low <= 1.15 and high >= 1 / 1.15: why.append("in simulated towns where answers change nothing this ratio came out up to 1.11")
     if low <= 1 <= high: said = "people of like pace posted as often after the exposure as before"
     else: said = f"people of like pace posted {'more' if low > 1 else 'less'} often after the exposure ({low:.2f} to {high:.2f} times as often)"
     if why: return f"No causal reading: {said}, but {'; '.join(why)}."

@@ -21,23 +21,23 @@ from .patterns import days
 from .person_time import FRAME
 
 # %% ../nbs/09b_posting.ipynb #p0st1n06
-FRESH, QUARTERS, COHORTS = (1, 7), 4, 6
+FRESH, QUARTERS, COHORTS = (2, 8, 24, 72, 240), 4, 6
 
 def pieces(table: pl.DataFrame, acts: pl.DataFrame) -> pl.DataFrame:
-    """Each person's time from entry to end in pieces by exposed (0, 1), quarter of the calendar, and recency of the last post: id, exposed, quarter, recency (0: within a day, 1: a week, 2: longer ago), days, count (posts after entry),
+    """Each person's time from entry to end in pieces by exposed (0, 1), quarter of the calendar, and recency of the last post: id, exposed, quarter, recency (0: within 2 hours, 1: 8, 2: a day, 3: three, 4: ten, 5: longer ago), days, count (posts after entry),
     earlier (log of 1 + posts up to entry), cohort (the sixth of the calendar in which they came), and the fixed covariates"""
     spans = table.select("id", "entry", "end", cut=pl.min_horizontal(pl.coalesce("exposed_at", "end"), "end"))
     first, last = table["entry"].min(), table["end"].max()
     at = lambda share: first + (last - first) * share
     posts = acts.join(spans, on="id").filter(pl.col("time") <= pl.col("end"))
     marks = [posts.select("id", "entry", "end", time=pl.max_horizontal("time", "entry"), post="time")]
-    marks += [posts.select("id", "entry", "end", time=pl.col("time") + pl.duration(days=d)) for d in FRESH]
+    marks += [posts.select("id", "entry", "end", time=pl.col("time") + pl.duration(hours=h)) for h in FRESH]
     marks += [spans.select("id", "entry", "end", time=t) for t in ("entry", "cut", "end", *(pl.lit(at(k / QUARTERS), spans["end"].dtype) for k in range(1, QUARTERS)))]
     rows = pl.concat(marks, how="diagonal").filter(pl.col("time").is_between("entry", "end")).group_by("id", "time").agg(n=pl.col("post").count(), post=pl.col("post").max()).sort("id", "time")
     rows = rows.with_columns(pl.col("post").forward_fill().over("id"), until=pl.col("time").shift(-1).over("id"), count=pl.col("n").shift(-1).over("id")).drop_nulls("until").join(spans.select("id", "cut"), on="id")
     since = pl.col("time") - pl.col("post")
     each = rows.group_by("id", exposed=(pl.col("time") >= pl.col("cut")).cast(pl.Int64), quarter=pl.sum_horizontal(*(pl.col("time") >= at(k / QUARTERS) for k in range(1, QUARTERS))).cast(pl.String),
-                         recency=pl.sum_horizontal(*(since >= pl.duration(days=d) for d in FRESH)).fill_null(len(FRESH)).cast(pl.String))
+                         recency=pl.sum_horizontal(*(since >= pl.duration(hours=h) for h in FRESH)).fill_null(len(FRESH)).cast(pl.String))
     each = each.agg(pl.col("count").cast(pl.Int64).sum(), days=day(pl.col("until") - pl.col("time")).sum())
     earlier = posts.filter(pl.col("time") <= pl.col("entry")).group_by("id").agg(earlier=pl.len())
     known = table.select("id", "brand", "platform", "call", "tone", cohort=((pl.col("entry") - first) / max(last - first, timedelta(1)) * COHORTS).floor().clip(0, COHORTS - 1).cast(pl.Int64).cast(pl.String))
