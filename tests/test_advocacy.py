@@ -10,6 +10,7 @@ import pytest
 import test_oracles_measures as oracle
 
 import trustlab as tl
+from trustlab.advocacy import precision
 from trustlab import cohort, effects, journeys, posting
 from trustlab.advocacy import occasioned
 from trustlab.person_time import FRAME
@@ -136,6 +137,23 @@ def test_a_reaction_starts_its_own_clock_and_leaving_competes(folder):
 def test_people_already_talking_when_sight_began_are_told(folder):
     with made(folder, "begun", (1, "101", 0, "@Acme and?", 77), (2, "Acme", 1, "hi", 1), (3, "102", 0, "@Acme hi", None), (4, "Acme", 2, "hi", 3), (5, "Acme", 60, "bye", None)) as lab:
         assert any(n.startswith("1 people were in conversation before the store's sight began") for n in tl.conversion(lab, arms=False).notes)
+
+
+def test_those_who_came_late_are_kept_apart_and_false_finds_are_allowed_for(folder):
+    "Four call in the first month and three recommend; four call later and one does. With one label wrong of five, the right ones are fewer"
+    early, late = [(10 + k, str(100 + k), 2 * k, "@Acme it broke", None) for k in range(4)], [(20 + k, str(200 + k), 40 + k, "@Acme it broke", None) for k in range(4)]
+    answers = [(50 + k, "Acme", day + 1, "sorry", i) for k, (i, _, day, *_) in enumerate([*early, *late])]
+    with made(folder, "late", *early, *late, *answers, *((70 + k, str(100 + k), 20, LOVE, None) for k in range(3)), (80, "200", 60, LOVE, None), (81, "300", 70, LOVE, None), (99, "Acme", 120, "bye", None)) as lab:
+        m = tl.conversion(lab, horizon="30d", by="entry", arms=False)
+        got = {r["entry"]: r for r in m.frame.filter(pl.col("arm") == "acknowledged").iter_rows(named=True)}
+        assert [(got[e]["n"], got[e]["conversion_30d"]) for e in ("first 30 days", "later")] == [(4, 0.75), (4, 0.25)]
+        whole = tl.conversion(lab, horizon="30d", arms=False)
+        row = whole.frame.filter(pl.col("arm") == "acknowledged").row(0, named=True)
+        assert row["conversion_30d"] == 0.5 and any("4 of 8 acknowledged people first called within 30 days" in n and "of the 4 who came later, 25.0% (" in n for n in whole.notes)
+        lab.label("advocacy", labels={f"twcs:{i}": i != 81 for i in (70, 71, 72, 80, 81)})
+        row = tl.conversion(lab, horizon="30d", arms=False).frame.filter(pl.col("arm") == "acknowledged").row(0, named=True)
+        low, high, basis = precision(lab)
+        assert basis == "5 labels of this store" and 0.2 < low < 0.8 < high < 1 and row["right_30d_low"] == pytest.approx(row["conversion_30d_low"] * low) and row["right_30d_high"] == pytest.approx(row["conversion_30d_high"] * high)
 
 
 def test_hidden_kinds_of_answer_do_not_follow_from_their_sum(townsfolk):

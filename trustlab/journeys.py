@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CALLED', 'MOMENTS', 'SEEN', 'KIND', 'JOURNEYS', 'ARMS', 'CARD', 'BEGUN', 'NAIVE', 'moments', 'kinds_of_answer',
-           'put_away', 'journeys', 'at_each', 'few_events', 'conversion', 'followed', 'split', 'draw']
+           'put_away', 'journeys', 'at_each', 'right_ones', 'latecomers', 'few_events', 'conversion', 'followed',
+           'split', 'draw']
 
 # %% ../nbs/09a_conversion.ipynb #87bca1ad
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import polars as pl
 
 from . import charts, signals, survival
 from .calls import answerable, brands_of, calls, coded, small
-from .advocacy import acts_made
+from .advocacy import acts_made, precision
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
 from .store import Lab
@@ -80,24 +81,25 @@ with spoken as (
   from advocate_now a left join called_now c on c.brand = a.brand and c.author_key = a.person and c.conversation_key = a.conversation_key and c.answered_at <= a.occurred_at and a.occurred_at < c.answered_at + interval '72' hour
   group by a.brand, a.person, a.occurred_at
 ),
+moment as (select *, case when called_at < min(called_at) over (partition by brand, platform) + interval '30' day then 'first 30 days' else 'later' end as entry from moment_now),
 clock as (
-  select m.*, 'acknowledged' as arm, m.answered_at as starts_at, m.ends_at as stops_at from moment_now m where m.answered_at is not null
+  select m.*, 'acknowledged' as arm, m.answered_at as starts_at, m.ends_at as stops_at from moment m where m.answered_at is not null
   union all
-  select m.*, k.arm, m.answered_at, m.ends_at from moment_now m join arm_now k on k.brand = m.brand and k.person = m.person
+  select m.*, k.arm, m.answered_at, m.ends_at from moment m join arm_now k on k.brand = m.brand and k.person = m.person
   union all
-  select m.*, 'reaction', m.reacted_at, least(m.ends_at, coalesce(m.answered_at, m.ends_at)) from moment_now m where m.reacted_at < coalesce(m.answered_at, m.ends_at)
+  select m.*, 'reaction', m.reacted_at, least(m.ends_at, coalesce(m.answered_at, m.ends_at)) from moment m where m.reacted_at < coalesce(m.answered_at, m.ends_at)
   union all
-  select m.*, 'none', m.called_at, least(m.ends_at, coalesce(m.answered_at, m.ends_at), coalesce(m.reacted_at, m.ends_at)) from moment_now m
+  select m.*, 'none', m.called_at, least(m.ends_at, coalesce(m.answered_at, m.ends_at), coalesce(m.reacted_at, m.ends_at)) from moment m
 ),
 run as (
-  select c.brand, c.person, c.arm, case when c.arm in ('none', 'reaction') then c.platform else coalesce(c.answered_platform, c.platform) end as platform, c.starts_at, c.stops_at, c.left_at, c.answered_at, c.reacted_at,
+  select c.brand, c.person, c.arm, c.entry, case when c.arm in ('none', 'reaction') then c.platform else coalesce(c.answered_platform, c.platform) end as platform, c.starts_at, c.stops_at, c.left_at, c.answered_at, c.reacted_at,
          max(case when s.occurred_at <= c.starts_at then 1 else 0 end) as before, min(case when s.occurred_at > c.starts_at then s.occurred_at end) as converted_at,
          min(case when s.occurred_at > c.starts_at and s.strict = 1 then s.occurred_at end) as strictly_at, c.ends_at
   from clock c left join spoken s on s.brand = c.brand and s.person = c.person
-  group by c.brand, c.person, c.arm, c.platform, c.answered_platform, c.starts_at, c.stops_at, c.left_at, c.answered_at, c.reacted_at, c.ends_at
+  group by c.brand, c.person, c.arm, c.entry, c.platform, c.answered_platform, c.starts_at, c.stops_at, c.left_at, c.answered_at, c.reacted_at, c.ends_at
 ),
 ended as (select *, least(stops_at, coalesce(case when left_at > starts_at then left_at end, stops_at)) as over_at from run where stops_at >= starts_at and (left_at is null or left_at > starts_at))
-select brand, platform, arm, person, before, unix_timestamp(least(coalesce(converted_at, over_at), over_at)) - unix_timestamp(starts_at) as seconds,
+select brand, platform, entry, arm, person, before, unix_timestamp(least(coalesce(converted_at, over_at), over_at)) - unix_timestamp(starts_at) as seconds,
        case when converted_at <= over_at then 1 when over_at = left_at then 2 else 0 end as cause,
        unix_timestamp(least(coalesce(strictly_at, over_at), over_at)) - unix_timestamp(starts_at) as strict_seconds,
        case when strictly_at <= over_at then 1 when over_at = left_at then 2 else 0 end as strict_cause,
@@ -106,7 +108,7 @@ from ended order by brand, arm, person
 """
 
 def journeys(lab: Lab) -> pl.DataFrame:
-    """One row per brand, person and arm: `seconds` watched since the arm's clock started, `cause` (1: recommended the brand, 2: left), the same for the strict definition, `before` (1: had recommended it already),
+    """One row per brand, person and arm: `entry` (whether the first call came in the first 30 days of what is seen of the brand there), `seconds` watched since the arm's clock started, `cause` (1: recommended the brand, 2: left), the same for the strict definition, `before` (1: had recommended it already),
     `always` (1: was never in a later arm)"""
     return lab.sql(JOURNEYS)
 
@@ -125,6 +127,23 @@ def at_each(rows: pl.DataFrame, code: np.ndarray, size: int, spans: dict[str, fl
         columns |= {f"conversion_{label}": here["estimate"], f"conversion_{label}_low": here["low"], f"conversion_{label}_high": here["high"], f"naive_{label}": pl.Series(np.where(naive > 0, by_then / np.maximum(naive, 1), np.nan), nan_to_null=True),
                     f"strict_{label}": there["estimate"], f"strict_{label}_low": there["low"], f"strict_{label}_high": there["high"]}
     return columns
+
+def right_ones(frame: pl.DataFrame, labels: Sequence[str], low: float, high: float) -> pl.DataFrame:
+    "The frame with `right_…_low` and `right_…_high` after each horizon's interval: its ends times those of the share of finds that are right"
+    for label in labels:
+        at = frame.columns.index(f"conversion_{label}_high") + 1
+        for i, (end, share) in enumerate((("low", low), ("high", high))): frame = frame.insert_column(at + i, (frame[f"conversion_{label}_{end}"] * share).alias(f"right_{label}_{end}"))
+    return frame
+
+def latecomers(rows: pl.DataFrame, label: str, span: float) -> list[str]:
+    "A note on those who may have been acknowledged before sight began, with the share of the others"
+    met = rows.filter(pl.col("arm") == "acknowledged")
+    later = met.filter(pl.col("entry") == "later")
+    said = f"{met.height - later.height:,} of {met.height:,} acknowledged people first called within 30 days of the first call seen of their brand, and may have called before (left truncation)"
+    if not later.height: return [said]
+    at = survival.at_horizons(np.zeros(later.height, np.int64), later["seconds"].to_numpy(), later["cause"].to_numpy(), [span]).row(0, named=True)
+    share = "hardly watched so long" if at["estimate"] is None else f"{at['estimate']:.1%} ({at['low']:.1%} to {at['high']:.1%}) recommended the brand within {label}"
+    return [Note(f"{said}; of the {later.height:,} who came later, {share} (by=\"entry\")", later.height)]
 
 def few_events(frame: pl.DataFrame) -> list[str]:
     "A note where fewer than five people converted in a group"
@@ -151,12 +170,12 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
                brand: str | Sequence[str] | None = None, per: str = "account", arms: bool = True) -> Measure:
     """How many come to recommend the brand after it answered them, by the time since then and the kind of answer. Descriptive.
 
-    `exposure` is `acknowledged` and `outcome` is `advocacy` (other pairs: the measure effect); `horizon`: horizons; `by`: brand, platform; `arms`: also by the kind of the first answer, for which all texts are read once;
+    `exposure` is `acknowledged` and `outcome` is `advocacy` (other pairs: the measure effect); `horizon`: horizons; `by`: brand, platform, entry (first 30 days of the brand's sight there, or later); `arms`: also by the kind of the first answer, for which all texts are read once;
     `per`: account, or person (accounts that were joined are one, answered on one platform is answered). Frame: by columns, `arm` (acknowledged, personal, canned, redirected, other, reaction, none; those with anybody in them), n (people and brands),
-    events, and per horizon `conversion_30d` with low and high (0..1; null beyond what was watched) beside `naive_30d`, and `strict_30d` with low and high.
+    events, and per horizon `conversion_30d` with low and high (0..1; null beyond what was watched) with `right_30d_low` and `right_30d_high` (what is left of them where false finds are allowed for), beside `naive_30d`, and `strict_30d` with low and high.
     Raises `NotIdentifiable`, `InvalidParameter`; warns `ScopeWarning`, `SmallSample`. Definition: the card."""
     exposure, outcome = choose("exposure", exposure, ["acknowledged"]), choose("outcome", outcome, ["advocacy"])
-    by, spans, brands = groups(by, ("brand", "platform")), horizons(horizon, "horizon"), brands_of(lab, brand)
+    by, spans, brands = groups(by, ("brand", "platform", "entry")), horizons(horizon, "horizon"), brands_of(lab, brand)
     per, arms = choose("per", per, PER), choose("arms", arms, (True, False))
     with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "How many of the acknowledged recommend the brand")
@@ -167,8 +186,11 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     rows = rows.with_columns(place=pl.col("arm").replace_strict({arm: i for i, arm in enumerate(ARMS)}, return_dtype=pl.Int64))
     keys, code = coded(rows, [*by, "place"])
     frame = keys.with_columns(arm=pl.col("place").replace_strict(dict(enumerate(ARMS)), return_dtype=pl.String), **at_each(rows, code, keys.height, spans)).drop("place")
+    low, high, basis = precision(lab)
+    frame = right_ones(frame, list(spans), low, high)
     notes += [Note(f"left out: {early.height:,} people who had recommended the brand before its first answer", early["person"].n_unique())] * bool(early.height)
     notes += [Note(f"{begun:,} people were in conversation before the store's sight began, so their first answer may be earlier than the one seen", begun)] * bool(begun)
+    notes += [f"of what the rule finds {low:.0%} to {high:.0%} is advocacy, by {basis}; what it misses is not known", *latecomers(rows, *list(spans.items())[-1])]
     notes += [NAIVE, *few_events(frame), *small(frame), *persons_note(lab, per)]
     curve = survival.curve(code, rows["seconds"], rows["cause"])
     names = frame.select(*by, "arm").with_row_index("group").with_columns(pl.col("group").cast(pl.Int64))
