@@ -856,6 +856,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'trustlab.person_time.pieces': ('person_time.html#pieces', 'trustlab/person_time.py'),
                                       'trustlab.person_time.pulls': ('person_time.html#pulls', 'trustlab/person_time.py'),
                                       'trustlab.person_time.remaining': ('person_time.html#remaining', 'trustlab/person_time.py'),
+                                      'trustlab.person_time.risk_rows': ('person_time.html#risk_rows', 'trustlab/person_time.py'),
                                       'trustlab.person_time.risks': ('person_time.html#risks', 'trustlab/person_time.py'),
                                       'trustlab.person_time.staying': ('person_time.html#staying', 'trustlab/person_time.py'),
                                       'trustlab.person_time.supported': ('person_time.html#supported', 'trustlab/person_time.py'),

@@ -88,7 +88,7 @@ def controlled(table: pl.DataFrame) -> str | None:
 
 def shammed(table: pl.DataFrame, args: dict[str, Any]) -> list[pl.DataFrame]:
     "The hazard ratio of the placebo exposure, or nothing where it has no answer"
-    try: return [trials.sequential(placebo(table), **args).frame.filter(pl.col("estimand") == "hazard_ratio").with_columns(method=pl.lit("placebo_exposure"))]
+    try: return [trials.sequential(placebo(table), **args, risks=False).frame.with_columns(method=pl.lit("placebo_exposure"))]
     except NotIdentifiable: return []
 
 # %% ../nbs/09c_contrasts.ipynb #56739019

@@ -124,10 +124,9 @@ def once(lab: Lab, table: pl.DataFrame, acts: pl.DataFrame, fixed: list[str], sp
     return frame, first.balance, spoken_verdict(first.verdict, blind(table, history, every), "", sham[0] if sham else None), [*notes, *said]
 
 def beside(frame: pl.DataFrame, name: str, table: pl.DataFrame, asked: dict[str, Any]) -> tuple[pl.DataFrame, list[str]]:
-    "The frame with the trials of another table before its unadjusted rows (of a placebo the hazard ratio only), or a note why they have no answer"
-    try: rows = trials.sequential(table, **asked).frame
+    "The frame with the hazard ratio of the trials of another table before its unadjusted rows, or a note why they have no answer"
+    try: rows = trials.sequential(table, **asked, risks=False).frame
     except NotIdentifiable as error: return frame, [f"{name} has no answer: {error}"]
-    if name.startswith("placebo"): rows = rows.filter(pl.col("estimand") == "hazard_ratio")
     adjusted = ~pl.col("method").is_in(["trials_unadjusted", "naive_ever"])
     return pl.concat([frame.filter(adjusted), rows.with_columns(method=pl.lit(name)), frame.filter(~adjusted)]), []
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Stay', 'FRAME', 'Rows', 'group', 'window_of', 'nested', 'Fit', 'newton', 'objective', 'merged', 'exp', 'Exposure',
            'exposure', 'Grid', 'pieces', 'tally', 'pulls', 'clustered', 'risks', 'counted', 'supported', 'grid_of',
-           'outcomes', 'Design', 'estimates', 'fitted', 'interval', 'staying', 'remaining', 'pace', 'arriving',
-           'likeness']
+           'outcomes', 'Design', 'estimates', 'risk_rows', 'fitted', 'interval', 'staying', 'remaining', 'pace',
+           'arriving', 'likeness']
 
 # %% ../nbs/05b_person_time.ipynb #946557ba
 from collections.abc import Callable, Iterator, Sequence
@@ -305,15 +305,22 @@ class Design:
 
 # %% ../nbs/05b_person_time.ipynb #a11dcda1
 def estimates(design: Design, people: People, alike: Patterns, edges: np.ndarray, horizons: Sequence[float], level: float = 0.95) -> tuple[pl.DataFrame, dict[float, np.ndarray]]:
-    "The rows of one design: risk difference and risk ratio at each horizon, and the hazard ratio; with the two mean risks by horizon"
+    "The rows of one design: risk difference and risk ratio at each horizon (if any), and the hazard ratio; with the two mean risks by horizon"
     counts, (there, hit) = outcomes(design.groups(), edges, design.trials), counted(design.groups(), people.n)
     shape = Patterns(alike.code, alike.x if design.adjusted else alike.x[:, :0], alike.plain, alike.names)
     moving = 0 if alike.fixed else shape.x.shape[1]
-    plain, bent = grid_of(edges, counts, (), moving), grid_of(edges, counts, horizons, moving)
+    plain = grid_of(edges, counts, (), moving)
     hits, time = tally(design.groups(), shape, plain, design.stay)
-    supported(there, hit, time, plain, max(horizons))
+    supported(there, hit, time, plain, max(horizons, default=0))
     fit, moved = fitted(design, people, shape, plain, hits, time)
     one = ("hazard_ratio", None, *interval(float(fit.a[-1]), moved(np.eye(fit.a.size + fit.b.size)[:, plain.width - 1 : plain.width]), people.cluster, level, np.exp))
+    found, levels = risk_rows(design, people, shape, grid_of(edges, counts, horizons, moving), hits, time, horizons, level) if len(horizons) else ([], {})
+    frame = pl.DataFrame([*found, one], {c: FRAME[c] for c in ("estimand", "horizon", "estimate", "low", "high")}, orient="row")
+    numbers = {"n": there.any(0).sum(), "events": hit.any(0).sum(), "exposed": there[1].sum(), "exposed_events": hit[1].sum()}
+    return frame.select(pl.lit(design.method).alias("method"), pl.all(), *(pl.lit(int(v)).alias(k) for k, v in numbers.items())), levels
+
+def risk_rows(design: Design, people: People, shape: Patterns, bent: Grid, hits: np.ndarray, time: np.ndarray, horizons: Sequence[float], level: float) -> tuple[list[tuple[Any, ...]], dict[float, np.ndarray]]:
+    "Risk differences, then risk ratios, by horizon: estimand, horizon, estimate, low, high; and the two mean risks"
     fit, moved = fitted(design, people, shape, bent, hits, time)
     found = [risks(fit, bent, shape, tau) for tau in horizons]
     each, levels, differences, ratios = moved(np.concatenate([slopes for _, slopes in found]).T), {}, [], []
@@ -323,9 +330,7 @@ def estimates(design: Design, people: People, alike: Patterns, edges: np.ndarray
         pull = each[:, 2 * i : 2 * i + 2] + (mine - mean) / people.n
         differences.append(("risk_difference", tau, *interval(mean[1] - mean[0], pull[:, 1:] - pull[:, :1], people.cluster, level)))
         ratios.append(("risk_ratio", tau, *interval(np.log(mean[1] / mean[0]), pull[:, 1:] / mean[1] - pull[:, :1] / mean[0], people.cluster, level, np.exp)))
-    frame = pl.DataFrame([*differences, *ratios, one], {c: FRAME[c] for c in ("estimand", "horizon", "estimate", "low", "high")}, orient="row")
-    numbers = {"n": there.any(0).sum(), "events": hit.any(0).sum(), "exposed": there[1].sum(), "exposed_events": hit[1].sum()}
-    return frame.select(pl.lit(design.method).alias("method"), pl.all(), *(pl.lit(int(v)).alias(k) for k, v in numbers.items())), levels
+    return [*differences, *ratios], levels
 
 # %% ../nbs/05b_person_time.ipynb #2b402307
 def fitted(design: Design, people: People, alike: Patterns, grid: Grid, hits: np.ndarray, time: np.ndarray) -> tuple[Fit, Callable[[np.ndarray], np.ndarray]]:

@@ -123,13 +123,13 @@ def edges_of(horizons: Sequence[float], every: float) -> np.ndarray:
 
 # %% ../nbs/05b_trials.ipynb #0f14907a
 def sequential(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl.DataFrame | None = None, horizon: Horizon = "90d", every: str | float = "14d",
-               negative: str | None = None, adjust: str = "both", cap: float = 20.0, level: float = 0.95, outcome: str = "event_at") -> Emulation:
+               negative: str | None = None, adjust: str = "both", cap: float = 20.0, level: float = 0.95, outcome: str = "event_at", risks: bool = True) -> Emulation:
     """The effect of an exposure on the time to an outcome by sequential nested trials (Hernán et al. 2008; Danaei et al. 2013), with errors clustered by person.
 
     `people`: one row each with entry, end, exposed_at, event_at (days or timestamps), optionally id, cluster, competing_at and columns for covariates; `history`: id,
     time and covariates that change, whose last record at or before each trial's start counts.
     `every`: the window of exposure and the step between trials; `horizon`: of the risks; `negative`: a column with the time of an outcome that the exposure cannot move;
-    `adjust`: both, regression, weights or none; `cap`: the largest weight.
+    `adjust`: both, regression, weights or none; `cap`: the largest weight; `risks`: whether the risks at the horizons are asked for, beside the hazard ratio.
     Risks are those of everybody at entry, exposed at once against never; the hazard ratio is the mean one within the last horizon of a trial.
     Those who end otherwise (competing_at) count as if they had gone on like the others.
     Raises `InvalidParameter` for wrong columns or values; `NotIdentifiable`, with the numbers, where nobody is exposed, a group has fewer than 5 outcomes,
@@ -139,14 +139,14 @@ def sequential(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl
     if negative is not None: choose("negative", negative, people.columns)
     found = setting(people, covariates, history, horizon, every, outcome)
     control = moved(people, covariates, history, horizon, every, negative, adjust, cap, level)
-    return in_trials(found, adjust, cap, level, *control)
+    return in_trials(found if risks else replace(found, horizons=[]), adjust, cap, level, *control)
 
 # %% ../nbs/05b_trials.ipynb #368ad626
 def moved(people: pl.DataFrame, covariates: Sequence[str], history: pl.DataFrame | None, horizon: Horizon, every: str | float, negative: str | None,
           adjust: str, cap: float, level: float) -> tuple[tuple[float, float, float] | None, list[str]]:
     "The hazard ratio of the negative control with its interval, or None and the reason"
     if negative is None: return None, []
-    try: found = in_trials(setting(people, covariates, history, horizon, every, choose("negative", negative, people.columns)), adjust, cap, level)
+    try: found = in_trials(replace(setting(people, covariates, history, horizon, every, choose("negative", negative, people.columns)), horizons=[]), adjust, cap, level)
     except NotIdentifiable as e: return None, [f"the negative control has no answer: {e}"]
     return found.frame.filter(estimand="hazard_ratio").select("estimate", "low", "high").row(0), []
 
@@ -270,11 +270,10 @@ def time_varying(people: pl.DataFrame, covariates: Sequence[str] = (), history: 
 
 def at_present(found: Setting, level: float) -> Emulation:
     "The time-varying hazard ratio of a checked setting, whatever its horizons"
-    found = replace(found, horizons=[found.every], edges=edges_of([found.every], found.every))
+    found = replace(found, horizons=[], edges=edges_of([found.every], found.every))
     design = Design("time_varying", lambda: present(found.people, found.every, found.starts), found.starts)
     result = finished(design, found.people, found.alike, found.edges, found.horizons, level)
-    frame = result.frame.filter(estimand="hazard_ratio")
-    return Emulation(frame, result.balance, result.curves.clear(), None, None, verdict(frame.row(0, named=True)), result.notes)
+    return replace(result, curves=result.curves.clear())
 
 # %% ../nbs/05b_trials.ipynb #9e7c74f9
 def matched(people: pl.DataFrame, covariates: Sequence[str] = (), history: pl.DataFrame | None = None, horizon: Horizon = "90d", every: str | float = "14d",
