@@ -332,6 +332,33 @@ def test_posting_where_answers_change_nothing(outcome, best, scenario, tmp_path)
     else: assert all(f["naive_ever"][2] < 0.6 for f in found if "naive_ever" in f) and any("naive_ever" in f for f in found)
 
 
+def selling(path, factor, people=400):
+    "Answers at random to calls, more than half of them advertising; after the first of these, people post `factor` times as seldom"
+    rng, rows = np.random.default_rng(3), []
+    for person in range(people):
+        at, sold, pace = rng.uniform(0, 60), False, rng.gamma(3) * 0.06
+        while at < 240:
+            rows.append([at, str(1000 + person), "@Acme how do I change my plan?", None])
+            if not sold and rng.random() < 0.25:
+                sold = rng.random() < 0.6
+                rows.append([at + rng.uniform(0.1, 1), "Acme", "Upgrade today and save 20% with code SAVE20, shop now!" if sold else "You can change it in the settings, under Plan.", len(rows)])
+            at += rng.exponential((factor if sold else 1) / pace)
+    rows.append([300, "Acme", "bye", None])
+    oracle.write([{"id": str(i), "author": a, "inbound": a.isdigit(), "at": BEGIN + timedelta(days=d), "parent": "" if p is None else str(p), "text": text} for i, (d, a, text, p) in enumerate(rows, 1)], path)
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_promotion_and_silence_on_a_store_that_has_promotions(factor, tmp_path):
+    "Selling by a coin: silence comes sooner where it drives people off, and not where it does nothing; ever against never says that it keeps them, both times"
+    selling(tmp_path / "sold.csv", factor)
+    with tl.Lab() as lab:
+        lab.load(tmp_path / "sold.csv", progress=False)
+        m = tl.effect(lab, exposure="promotion", outcome="silence", horizon="60d")
+    first, naive = row_of(m, "post_trials"), row_of(m, "naive_ever")
+    assert naive["high"] < 1 and first["n"] == naive["n"] and first["exposed"] > 200
+    assert first["low"] > 1.5 if factor == 4 else first["low"] < 1 < first["high"]
+
+
 @pytest.mark.parametrize("outcome", ["posts", "silence"])
 def test_no_causal_word_is_said_where_engagement_is_hidden(outcome, tmp_path):
     for seed in (21, 22):

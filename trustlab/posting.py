@@ -119,10 +119,12 @@ def in_posts(table: pl.DataFrame, acts: pl.DataFrame, fixed: Sequence[str], span
     if outcome == "silence" and window > 30: raise InvalidParameter(f"every must be 30 days at most where the outcome is silence, which is thirty days without a post; got {every!r}.")
     rows = by_post(table, acts, exposure, window, beyond)
     if sham: rows = placebo(rows)
-    ask = dict(horizon=list(spans), every=every)
+    hit = rows.filter(pl.col("exposed_at") <= pl.col("entry") + pl.duration(microseconds=round(window * 86_400_000_000)))
+    people = {"n": rows["cluster"].n_unique(), "exposed": hit["cluster"].n_unique()}
     def found(covariates: Sequence[str], name: str) -> trials.Emulation:
-        start = trials.setting(rows if outcome == "silence" else rows.with_columns(event_at=pl.lit(None, pl.Datetime)), covariates, **ask)
+        start = trials.setting(rows if outcome == "silence" else rows.with_columns(event_at=pl.lit(None, pl.Datetime)), covariates, horizon=list(spans), every=every)
         made = trials.at_landmark(start, window, False, 20.0, 0.95) if outcome == "silence" else trials.rate_after(start, window, rows["count"].to_numpy(), rows["watched"].to_numpy())
-        return replace(made, frame=made.frame.with_columns(method=pl.lit(name)))
+        return replace(made, frame=made.frame.with_columns(method=pl.lit(name), **{k: pl.lit(v, pl.Int64) for k, v in people.items()}))
     best, plain = found([*KNOWN, *fixed], "post_trials"), found([], "post_trials_unadjusted")
-    return pl.concat([best.frame, plain.frame]), best, [f"the trials of posts start from {rows.height:,} calls of {rows['cluster'].n_unique():,} people; an answer within {every} is the exposure, and what came after that is counted", *best.notes], float((rows.filter(pl.col("exposed_at") <= pl.col("entry") + pl.duration(microseconds=round(window * 86_400_000_000)))["so_far"] < SEEN).mean() or 0)
+    note = f"the trials of posts start from {rows.height:,} calls of {people['n']:,} people, {hit.height:,} of them exposed within {every}; their events are those of calls, of which a person has several"
+    return pl.concat([best.frame, plain.frame]), best, [note, *best.notes], float((hit["so_far"] < SEEN).mean() or 0)
