@@ -85,8 +85,8 @@ def effect(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocacy", 
     """What an exposure does to an outcome, as far as a store can say: emulated trials beside other designs, the naive comparison, diagnostics, and a verdict.
 
     `exposure`: acknowledged, personal, canned, redirected (or taken_offline), reaction, promotion, giveaway. `outcome`: advocacy, unprompted, helping, resolved, thanks, silence, or posts (or posting: how often; page Posting).
-    `horizon`: of the risks; `every`: the step and the window of the trials; `brand`: only these; `per`: account or person. Frame: one row per `method` (trials, trials_corrected, time_varying, landmark, landmark_itt, matched, trials_strict, trials_newcomers,
-    placebo_exposure, trials_unadjusted and naive_ever; for silence and posts post_trials, post_trials_unadjusted, placebo_exposure and naive ones, for posts with frailty first) and `estimand` (risk_difference, risk_ratio, hazard_ratio, rate_ratio),
+    `horizon`: of the risks; `every`: the step and the window of the trials; `brand`: only these; `per`: account or person. Frame: one row per `method` (trials, trials_corrected, time_varying, landmark, landmark_itt, matched, trials_strict and trials_newcomers (hazard ratio only),
+    placebo_exposure (the same), trials_unadjusted and naive_ever; for silence and posts post_trials, post_trials_unadjusted, placebo_exposure and naive ones, for posts with frailty first) and `estimand` (risk_difference, risk_ratio, hazard_ratio, rate_ratio),
     with horizon (days), estimate, low, high (95 %, by person), n (people), events, exposed, exposed_events, max_smd, effective_n, e_value, negative_control with its interval.
     The first note is the verdict; `.detail` is the balance before and after weighting. Raises `NotIdentifiable` with the numbers (nobody exposed, too few outcomes, no overlap, a horizon beyond what was watched), `InvalidParameter`; warns `ScopeWarning`. Definition: the card."""
     exposure, outcome, per, brands = choose("exposure", named(exposure), EXPOSURES), choose("outcome", named(outcome), OUTCOMES), choose("per", per, PER), brands_of(lab, brand)
