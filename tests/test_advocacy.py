@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import test_oracles_measures as oracle
+from test_sources import member, workspace
 
 import trustlab as tl
 from trustlab.advocacy import precision
@@ -132,6 +133,42 @@ def test_a_reaction_starts_its_own_clock_and_leaving_competes(folder):
         ends = {(r["person"], r["arm"]): (r["seconds"] / DAY, r["cause"]) for r in rows.iter_rows(named=True)}
         assert ends["twcs:102", "none"] == (10, 2) and ends["twcs:103", "reaction"] == (15, 0) and ends["twcs:103", "none"] == (5, 0) and ends["twcs:101", "reaction"] == (7, 1)
         assert lab.sql("select count(*) as n from duckdb_tables() where temporary")["n"][0] == 0
+
+
+def left_a_workspace(folder, name, back=False):
+    "A lab of a workspace in which Sam answers for acme: one is answered and leaves, one leaves waiting, one recommends and leaves, one has left by a date before they wrote, one stays, one is answered when gone"
+    hour, gone = 3600, lambda k, hours: member(k, deleted=True, updated=1709546400 + int(hours * 3600))
+    said = [(f"U{k}", 60 * k, {}) for k in range(1, 7)] + [("S1", hour, {"thread_ts": f"{1709546400 + 60 * k}.000{k - 1:03}", "parent_user_id": f"U{k}"}) for k in (1, 3, 4, 5)]
+    said += [("U3", 2 * hour, {"text": "I would recommend this to anyone"}), ("S1", 4 * hour, {"thread_ts": "1709546760.000005", "parent_user_id": "U6"}), ("S1", 9 * hour, {"text": "bye"})]
+    users = [member("S1"), member("U1") | {"updated": 1709546400 + 5 * hour} if back else gone("U1", 3), gone("U2", 3), gone("U3", 3), gone("U4", -9), member("U5", updated=1709546400), gone("U6", 3)]
+    lab = tl.Lab()
+    lab.load(workspace(folder / f"{name}.zip", users, *said))
+    lab.roles(pl.DataFrame({"account": ["s1"], "role": ["staff"], "brand": ["acme"]}))
+    return lab
+
+
+def test_who_left_a_workspace_ends_by_the_second_cause(folder):
+    with left_a_workspace(folder, "left") as lab:
+        with lab.pinned("inbound"):
+            rows, _ = journeys.followed(lab, None, "account", False)
+            table, _ = effects.people(lab, "acknowledged", "advocacy", None, "account")
+        ends = {(r["person"][-2:], r["arm"]): (round(r["seconds"] / 60), r["cause"]) for r in rows.iter_rows(named=True)}
+        assert {who: end for (who, arm), end in ends.items() if arm == "acknowledged"} == {"U1": (120, 2), "U3": (60, 1), "U4": (480, 0), "U5": (480, 0)}
+        assert (ends["U2", "none"], ends["U6", "none"], ends["U1", "none"]) == ((178, 2), (174, 2), (59, 0))
+        frame = tl.conversion(lab, horizon=("90m", "5h"), arms=False).frame.filter(pl.col("arm") == "acknowledged").row(0, named=True)
+        assert (frame["n"], frame["events"], frame["conversion_5h"]) == (4, 1, 0.25)
+        at = lambda h: datetime(2024, 3, 4, 10) + timedelta(hours=h)
+        assert dict(table.select(pl.col("person").str.slice(6), "competing_at").rows()) == {"U1": at(3), "U2": at(3), "U3": at(3), "U4": None, "U5": None, "U6": at(3)}
+        lab.load(folder / "left.zip", again=True)
+        assert lab.forget("slack:U1") == 1 and lab.sql("select substr(actor_key, 7) as who from interaction where kind = 'leave' order by who")["who"].to_list() == ["U2", "U3", "U6"]
+
+
+def test_who_came_back_to_a_workspace_is_followed_on(folder):
+    with left_a_workspace(folder, "gone") as lab:
+        with left_a_workspace(folder, "back", back=True) as other: assert other.sql("select 1 from interaction where actor_key = 'slack:U1' and kind in ('leave', 'active')").is_empty()
+        lab.load(folder / "back.zip")
+        with lab.pinned("inbound"): rows, _ = journeys.followed(lab, None, "account", False)
+        assert [(round(r["seconds"] / 60), r["cause"]) for r in rows.iter_rows(named=True) if r["person"] == "slack:U1" and r["arm"] == "acknowledged"] == [(480, 0)]
 
 
 def test_people_already_talking_when_sight_began_are_told(folder):

@@ -443,6 +443,35 @@ def test_forgetting_in_slack_takes_the_id_out_of_texts_and_threads(town, tmp_pat
     assert not [n for n in needles if n in bytes_of(tmp_path / "s.duckdb")]
 
 
+@pytest.mark.parametrize("masked", [None, "drop", "scrub"])
+def test_a_leaving_goes_with_the_person_and_is_kept_under_a_pseudonym(masked, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRUSTLAB_KEY", KEY.hex())
+    lab = Lab(tmp_path / "s.duckdb")
+    if masked: lab.pseudonymise(masked)
+    called = lambda who: privacy.pseudonym(privacy.secret(lab), f"bluesky:did:plc:{who}") if masked else f"bluesky:did:plc:{who}"
+    left = lambda: lab.sql("select actor_key, value, occurred_at::varchar from interaction where kind = 'leave' order by all").rows()
+    def stream(name, *said):
+        (tmp_path / name).write_text("\n".join('{"did": "did:plc:%s", "time_us": %d, %s}' % (who, 1714557600000000 + s * 1000000, what) for who, s, what in said))
+        return tmp_path / name
+    gone, here = '"kind": "account", "account": {"active": false, "status": "deleted"}', '"kind": "account", "account": {"active": true}'
+    post = '"kind": "commit", "commit": {"operation": "create", "collection": "app.bsky.feed.post", "rkey": "3krgaaf5u222c", "record": {"createdAt": "2024-05-01T10:00:00Z", "text": "hi"}}'
+    first = stream("1.ndjson", ("ann", 0, post), ("bob", 0, post), ("ann", 5, gone), ("bob", 6, gone))
+    lab.load(first)
+    assert left() == sorted([(called("ann"), "deleted", "2024-05-01 10:00:05"), (called("bob"), "deleted", "2024-05-01 10:00:06")])
+    lab.load(stream("2.ndjson", ("cat", 20, post), ("bob", 30, here)))
+    assert left() == [(called("ann"), "deleted", "2024-05-01 10:00:05")] and sound(lab)
+    assert lab.forget("bluesky:did:plc:ann") == 1 and left() == []
+    lab.load(first, again=True)
+    lab.load(stream("3.ndjson", ("dan", 40, post), ("ann", 41, gone)))
+    assert left() == [] and sound(lab)
+    lab.load(stream("4.ndjson", ("eve", 86400 * 40, post.replace("05-01", "06-10")), ("cat", 50, gone)))
+    assert [k for k, *_ in left()] == [called("cat")]
+    lab.expire("2024-06-01")
+    lab.load(tmp_path / "4.ndjson", again=True)
+    assert left() == [] and sound(lab) and lab.sql("select handle from account where account_key = $k", k=called("cat")).is_empty()
+    lab.close()
+
+
 def joined(lab):
     lab.con.execute("insert into account (account_key, platform, handle, person_key) values ('x:7', 'x', 'sue', 'x:7'), ('x:8', 'x', 'sue_too', 'x:8')")
     lab.identify(pl.DataFrame({"account": ["twcs:101", "x:7", "x:8"], "person": ["Sue Q", "Sue Q", "Sue Q"]}))

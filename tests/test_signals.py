@@ -123,8 +123,38 @@ def test_classify_is_the_table_of_rules(side, shared):
     assert not wrong and first.null_count() < 0.2 * len(texts)
 
 
+RECOMMENDS = ["I can vouch for @Acme", "@Acme Can vouch for you guys, ordered ten times", "@jane I'd happily vouch for them", "@Acme I will gladly vouch for your team!", "Been with them for years. Can definitely vouch for this company",
+              "We can personally vouch for @Acme, 10 years no trouble"]
+DEFENDS = ["Don't listen to the haters, @Acme fixed mine in an hour", "I disagree, @Acme has been nothing but good to me", "@jane @Acme I disagree with you, they have always been great to us", "@jane I respectfully disagree. @Acme refunded me within a day",
+           "@Acme ignore the haters, you're doing great", "@Acme Don’t mind the trolls, I love them", "@bob I beg to differ, I've never had a problem with them", "@bob That's not my experience, they've been very helpful and quick",
+           "Ignore the negative reviews, mine works perfectly", "@Acme has been brilliant to me, don't listen to the trolls", "Stop bashing @Acme, it was the courier", "Quit hating on them", "In defence of @Acme, the weather was awful",
+           "@jane I have to defend @Acme here: it was the airport", "Do not believe the bad reviews! This app is amazing"]
+NEAR_VOUCHING = ["I can't vouch for @Acme", "@Acme I cannot vouch for you any more", "Would you vouch for me?", "@Acme can someone vouch for this app?", "Can anyone vouch for @Acme?", "I wish I could vouch for @Acme", "I used to vouch for @Acme",
+                 "I would never vouch for them", "I can vouch for how bad @Acme is", "I can vouch for @Acme's terrible service", "I can vouch for this, they did the same to me", "I can vouch for @jane, she paid on time", "@Acme please vouch for my account",
+                 "I vouched for you and you let me down", "my voucher for @Acme does not work", "If you fix it I will vouch for you", "We vouch for nothing you do"]
+NEAR_DEFENDING = ["I disagree", "I disagree with @Acme", "I disagree that @Acme is great", "@Acme I disagree with your decision, you have been good to me", "@Acme has been nothing but trouble", "I disagree, @Acme has been nothing but trouble",
+                  "@Acme I disagree. You were great once", "I disagree, @Acme was good to me until they charged me twice", "I disagree, @Acme has been good to me but this is theft", "@Acme I disagree. I love you guys but this is wrong",
+                  "@Acme I disagree. I never had a problem before the update", "@Acme I disagree with this. I love this app, please change it back", "@Acme I disagree. You have always been fair to me and I want my refund",
+                  "@Acme I disagree, they were good to me once, now they are the worst", "@Acme I disagree, you are the best at hiding fees", "We disagree, @Acme is good at taking money", "@Acme I beg to differ, my parcel is not here",
+                  "@Acme that is not my experience at all, still waiting", "Don't listen to the haters", "Don't listen to @Acme", "Don't listen to them, @Acme never fixed mine", "Don't believe @Acme, they are not good", "@Acme you don't listen to your customers",
+                  "@Acme don't mind the delay, they are great, thanks", "@Acme do you even mind the haters?", "Ignore the bad reviews and you lose customers, @Acme", "@Acme why do you ignore the negative reviews?", "@Acme isn't fixed, don't ignore the complainers",
+                  "@Acme has been great to me", "@Acme fixed mine in an hour, thanks", "@Acme how can you defend them?", "I can't defend @Acme any more", "I used to defend @Acme", "@Acme stop blaming them for your delays"]
+
+
+@pytest.mark.parametrize("text", RECOMMENDS + DEFENDS)
+def test_vouching_and_siding_with_the_firm_are_advocacy(text): assert classify([text])["advocacy"].to_list() == [True] and "advocacy" in by_hand(text, "customer")
+
+
+@pytest.mark.parametrize("text", NEAR_VOUCHING + NEAR_DEFENDING)
+def test_what_only_sounds_like_it_is_none(text): assert classify([text])["advocacy"].to_list() == [False] and "advocacy" not in by_hand(text, "customer")
+
+
+def test_neither_a_good_word_nor_a_contradiction_is_enough():
+    for text in ("@Acme fixed mine in an hour", "Don't listen to the haters"): assert 0.2 < classify([text], scores=True)["advocacy"].item() < 0.5
+
+
 def test_engine_and_classify_agree_on_advocacy(shared):
-    texts = ODD + [t for t in (r["text"] for source in SOURCES.values() for r in tweets(shared / source) if r["inbound"])]
+    texts = ODD + RECOMMENDS + DEFENDS + NEAR_VOUCHING + NEAR_DEFENDING + [t for t in (r["text"] for source in SOURCES.values() for r in tweets(shared / source) if r["inbound"])]
     flagged = classify(texts)["advocacy"]
     with tl.Lab() as lab:
         with lab.lent(pl.DataFrame({"post_key": [f"x:{i}" for i in range(len(texts))], "text": texts})) as path:

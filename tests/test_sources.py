@@ -296,6 +296,52 @@ def test_the_smallest_workspace(lab):
     assert ("slack:C02QUIET", "quiet") in lab.sql("select container_key, container from coverage").rows()
 
 
+def workspace(path, users, *said):
+    "A Slack export with one channel; each message is (user, seconds after 2024-03-04 10:00, more)"
+    day = [{"type": "message", "user": u, "text": f"m{k}", "ts": f"{1709546400 + s}.000{k:03}"} | more for k, (u, s, more) in enumerate(said)]
+    with zipfile.ZipFile(path, "w") as z:
+        for name, content in (("users.json", users), ("channels.json", [{"id": "C1", "name": "help"}]), ("help/2024-03-04.json", day)): z.writestr(name, json.dumps(content))
+    return path
+
+
+def member(id, **more): return {"id": id, "name": id.lower(), "deleted": False, "is_bot": False} | more
+def standing(lab): return lab.sql("select kind, actor_key, occurred_at::varchar, value from interaction where kind in ('leave', 'active') order by all").rows()
+
+
+GONE, AT = {"deleted": True, "updated": 1709550000}, "2024-03-04 11:00:00"
+
+
+@pytest.mark.filterwarnings("ignore::trustlab.core.PartialExport")
+def test_who_left_a_workspace_left_when_their_profile_says(lab, tmp_path):
+    users = [member("U1", **GONE), member("U2", deleted=True), member("U3", **GONE), member("B1", is_bot=True, **GONE), member("USLACKBOT", **GONE), member("U4", updated=1709550000),
+             member("U5", deleted=True, updated="1709550000"), member("U6", deleted=True, updated=True), member("U7", deleted=True, updated=12), member("U8", deleted="true", updated=1709550000),
+             member("U9", **GONE), member("UA", deleted=True, updated=99999999999), member("UB", **GONE)]
+    said = [("U1", 0, {}), ("U2", 0, {}), ("U3", 3601, {}), ("U9", 7200, {"subtype": "channel_leave"}), ("UB", 3600, {}), *((u, 60, {}) for u in ("U5", "U6", "U7", "U8", "UA")),
+            ("U4", 70, {"subtype": "channel_leave"}), ("U4", 80, {"subtype": "channel_join"})]
+    receipt = lab.load(workspace(tmp_path / "w.zip", users, *said))
+    assert standing(lab) == [("leave", f"slack:{u}", AT, None) for u in ("U1", "U9", "UB")] and sound(lab)
+    assert "6 who wrote are marked as deleted, but not since when" in receipt.loads[0]["notes"]
+
+
+@pytest.mark.filterwarnings("ignore::trustlab.core.PartialExport")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0)])
+def test_who_wrote_later_has_not_left_whichever_export_comes_first(lab, tmp_path, order):
+    exports = workspace(tmp_path / "old.zip", [member("U1", **GONE)], ("U1", 0, {})), workspace(tmp_path / "new.zip", [member("U1")], ("U1", 0, {}), ("U1", 9000, {}))
+    for k in order: lab.load(exports[k], again=True)
+    assert standing(lab) == [] and sound(lab)
+
+
+@pytest.mark.filterwarnings("ignore::trustlab.core.PartialExport")
+def test_who_left_twice_left_when_they_left_for_good(lab, tmp_path):
+    stages = [member("U1", **GONE), member("U1", updated=1709560000), member("U1", deleted=True, updated=1709570000), member("U1", deleted=True, updated=1709580000)]
+    for k, user in enumerate(stages): lab.load(workspace(tmp_path / f"{k}.zip", [user], ("U1", 0, {}), ("U2", k, {})))
+    assert standing(lab) == [("active", "slack:U1", "2024-03-04 13:46:40", None), ("leave", "slack:U1", "2024-03-04 16:33:20", None), ("leave", "slack:U1", "2024-03-04 19:20:00", None)]
+
+
+def test_a_list_of_members_alone_is_no_export(lab, tmp_path):
+    with pytest.raises(InvalidExport, match="no records"): lab.load(workspace(tmp_path / "w.zip", [member("U1", **GONE), member("U2", updated=1709550000)]))
+
+
 def packed(folder, path, prefix="", names=None):
     "The files of a folder as a zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:

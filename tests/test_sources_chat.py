@@ -574,6 +574,18 @@ def test_zulip_shape(lab):
         ("team", True)]
 
 
+def test_zulip_says_who_left_and_when(tmp_path, lab):
+    realm = json.loads((EXPORTS / "zulip" / "realm.json").read_text())
+    log = lambda user, type, seconds, **more: {"modified_user": user, "event_type": type, "event_time": 1714600000.5 + seconds, "backfilled": False, "extra_data": {}} | more
+    realm["zerver_userprofile"] += [{"id": k, "full_name": f"P{k}", "is_bot": False, "is_active": k == 23} for k in range(20, 26)]
+    realm["zerver_realmauditlog"] = [log(1, 103, 0), log(20, 103, 1, backfilled=True), log(21, 107, 2), log(22, 106, 3), log(23, 103, 4), log(23, 104, 5), log(24, 105, 6), log(4, 103, 7), log(25, 103, 8), log(25, 104, 9),
+                                     log(25, 103, 10), log(2, 215, 11), log(None, 103, 12), log(77, 103, 13), log(2, 103, 0, event_time=None)]
+    receipt = lab.load(zulip_files(tmp_path, [zulip_message(k, sender=k) for k in (1, 20, 21, 22, 23, 24, 25)], realm))
+    assert rows(lab, "select kind, substr(actor_key, 12), (epoch_us(occurred_at) - 1714600000500000) // 1000000 from interaction where kind in ('leave', 'active') order by all") == [
+        ("active", "23", 5), ("active", "25", 9), ("leave", "1", 0), ("leave", "21", 2), ("leave", "22", 3), ("leave", "25", 10)]
+    assert "2 who wrote are deactivated, and the log does not say since when" in notes(receipt) and sound(lab)
+
+
 def test_zulip_acknowledgement(lab):
     lab.load(EXPORTS / "zulip")
     lab.roles(pl.DataFrame({"account": ["Bob"], "role": ["staff"], "brand": ["Brightlamp"]}))

@@ -171,7 +171,45 @@ def test_stream_in_both_versions(lab):
         (did + "shop", "We look into it", "2024-05-01 08:10:00", None, "post"), (did + "olaf", "@shop me too", "2024-05-01 08:30:00", None, "post"), (did + "pia", "look at this", "2024-05-01 08:40:00", None, "post"),
         (did + "pia", "and this", "2024-05-01 08:41:00", None, "post"), (did + "pia", None, "2024-05-01 08:42:00", None, "share"), (did + "shop", "Fixed now, sorry", "2024-05-01 09:00:00", "2024-05-01 09:05:00", "post"),
         (did + "nora", "thanks, solved", "2024-05-01 09:20:00", None, "post"), (did + "quin", "a reply to what is not here", "2024-05-01 09:22:00", None, "post")]
-    assert all(part in said for part in ("1 posts and shares were deleted later", "1 likes and follows were taken back", "1 posts carry a time", "2 events were not mapped: account, app.bsky.feed.threadgate"))
+    assert all(part in said for part in ("1 posts and shares were deleted later", "1 likes and follows were taken back", "1 posts carry a time", "1 events were not mapped: app.bsky.feed.threadgate"))
+    assert acts(lab, "leave") == [(did + "gone", None, "deleted", "2024-05-01 08:45:00")] and acts(lab, "active") == []
+
+
+def state(who, second, v2=False, **account):
+    event = {"did": f"did:plc:{who}", "account": {"did": f"did:plc:{who}", "seq": second} | account}
+    if not v2: return event | {"time_us": 1714557600000000 + second * 1_000_000, "kind": "account"}
+    return {"$type": "message", "payload": event | {"$type": "network.bsky.jetstream.subscribeEvents#account", "seq": second, "time": f"2024-05-01T10:00:{second:02}.000000Z"}}
+
+
+def wrote(who, second):
+    record = {"$type": "app.bsky.feed.post", "text": "hi", "createdAt": f"2024-05-01T10:00:{second:02}.000Z"}
+    return {"did": f"did:plc:{who}", "time_us": 1714557600000000 + second * 1_000_000, "kind": "commit",
+            "commit": {"operation": "create", "collection": "app.bsky.feed.post", "rkey": f"3krgaaf5u22{second:02}".replace("0", "a").replace("1", "b"), "record": record}}
+
+
+def stream(path, *events):
+    path.write_text("\n".join(map(json.dumps, events)))
+    return path
+
+
+def test_the_last_state_of_an_account_counts(lab, tmp_path):
+    no = {"active": False}
+    events = [wrote("ann", 0), wrote("eve", 50), state("ann", 1, **no, status="deactivated"), state("ann", 2, active=True), state("bob", 1, active=True), state("bob", 3, v2=True, **no, status="deleted"),
+              state("cat", 4, **no, status="takendown"), state("cat", 5, **no, status="deleted"), state("dan", 6, **no, status="throttled"), state("dan", 7, **no), state("eve", 8, **no, status="suspended"),
+              state("fay", 9, **no, status="suspended"), state("gus", 12, active="false", status="deleted"), state("hal", 13, active=None, status="deleted")]
+    _, said = told(lab, stream(tmp_path / "s.ndjson", *events))
+    did = "bluesky:did:plc:"
+    assert acts(lab, "leave") == [(did + who, None, why, f"2024-05-01 10:00:{s:02}") for who, why, s in (("bob", "deleted", 3), ("cat", "deleted", 5), ("cat", "takendown", 4), ("fay", "suspended", 9), ("gus", "deleted", 12))]
+    assert acts(lab, "active") == [(did + who, None, None, f"2024-05-01 10:00:{s:02}") for who, s in (("ann", 2), ("bob", 1))] and sound(lab)
+    assert "3 events were not mapped: account" in said
+
+
+@pytest.mark.filterwarnings("ignore::trustlab.core.PartialExport")
+def test_a_return_in_a_later_file_undoes_a_leaving(lab, tmp_path):
+    first = stream(tmp_path / "1.ndjson", wrote("ann", 0), state("ann", 1, active=False, status="deactivated"), state("bob", 1, active=False, status="deleted"))
+    second = stream(tmp_path / "2.ndjson", wrote("cat", 20), state("ann", 30, active=True))
+    for path in (first, second, first): lab.load(path, again=True)
+    assert [who[-3:] for who, *_ in acts(lab, "leave")] == ["bob"] and [who[-3:] for who, *_ in acts(lab, "active")] == ["ann"]
 
 
 def test_stream_acts_and_missing_parents(lab):

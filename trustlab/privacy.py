@@ -135,7 +135,7 @@ def scrubbed(x: str) -> str:
 KEYS_OF = {"post": ("post_key", "author_key", "conversation_key", "container_key", "reply_to_key", "reply_to_account", "quote_of_key"), "account": ("account_key",), "stranger": ("account_key",),
            "role": ("account_key",), "interaction": ("actor_key", "post_key", "target_key"), "post_count": ("post_key",), "link": ("to_key", "thread")}
 POINTERS = ("declared_reply", "parent_time")
-PLAIN = ("entity", "text", "like", "love", "haha", "wow", "sad", "sorry", "angry", "anger", "care", "thankful", "pride", "support", "celebrate", "insightful", "funny", "curious", "heart", "+1", "-1", "thumbsup", "thumbsdown", "up", "down")
+PLAIN = ("entity", "text", "like", "love", "haha", "wow", "sad", "sorry", "angry", "anger", "care", "thankful", "pride", "support", "celebrate", "insightful", "funny", "curious", "heart", "+1", "-1", "thumbsup", "thumbsdown", "up", "down", "deleted", "deactivated", "takendown", "suspended")
 
 def rule(table: str, column: str, text: str) -> str:
     "SQL for what a pseudonymised store keeps of a staged column"

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NAMED', 'TOKEN', 'LETTERS', 'VIEWED', 'LISTED', 'STREAMED', 'SHAPES', 'POST', 'REPOST', 'LIKE', 'FOLLOW', 'MADE',
-           'EVENT', 'MESSAGES', 'PARENT', 'QUOTED', 'RECORD', 'SUBJECT', 'ACTS', 'COUNTED', 'NUMBERS', 'AUTHORS',
-           'NAMES', 'OWNER', 'SHEET', 'shape', 'is_event', 'find', 'groups_of', 'members', 'tree_records', 'ends',
-           'key_time', 'text_at', 'part', 'account', 'stage', 'cut', 'pieces', 'places', 'only_likes', 'people', 'tell']
+           'EVENT', 'MESSAGES', 'PARENT', 'QUOTED', 'RECORD', 'SUBJECT', 'GONE', 'STANDING', 'ACTS', 'COUNTED',
+           'NUMBERS', 'AUTHORS', 'NAMES', 'OWNER', 'SHEET', 'shape', 'is_event', 'find', 'groups_of', 'members',
+           'tree_records', 'ends', 'key_time', 'text_at', 'part', 'account', 'stage', 'cut', 'pieces', 'places',
+           'only_likes', 'people', 'tell']
 
 # %% ../../nbs/sources/03h_bluesky.ipynb #7f6a2c2e
 import codecs, io, json, re
@@ -151,6 +152,8 @@ from s_pointer where code is not null or kind = 'commit' and operation in ('crea
 
 # %% ../../nbs/sources/03h_bluesky.ipynb #41520180
 SUBJECT = f"coalesce({text_at('subject.uri', 'rec')}, {text_at('subject', 'rec')})"
+GONE = ("deleted", "deactivated", "takendown", "suspended")
+STANDING = f"case when kind = 'account' and seen_at is not null then case when {text_at('account.active')} = 'true' then 'active' when {text_at('account.active')} = 'false' and {text_at('account.status')} in {GONE} then 'leave' end end"
 ACTS = f"""
 select distinct case collection when '{LIKE}' then 'like' when '{REPOST}' then 'share' else 'follow' end as kind, 'bluesky:' || did as actor_key,
        case when collection <> '{FOLLOW}' then 'bluesky:' || {SUBJECT} end as post_key, case when collection = '{FOLLOW}' then 'bluesky:' || {SUBJECT}
@@ -159,6 +162,8 @@ select distinct case collection when '{LIKE}' then 'like' when '{REPOST}' then '
 from s_pointer where code is null and {MADE} and collection <> '{POST}'
 union all
 select distinct 'delete', 'bluesky:' || did, key, null, null, seen_at, 'epoch' from s_pointer where code is null and operation = 'delete' and collection in ('{POST}', '{REPOST}')
+union all
+select distinct {STANDING}, 'bluesky:' || did, null, null, case when {STANDING} = 'leave' then {text_at("account.status")} end, seen_at, 'epoch' from s_pointer where code is null and {STANDING} is not null
 union all
 select distinct 'hidden', null, key, null, case when {text_at("blocked")} = 'true' then 'blocked' else 'not_found' end, null, null from s_pointer where kind = 'hidden'
 union all
@@ -266,7 +271,7 @@ def tell(intake: Intake, what: str) -> None:
                         (off, "posts carry a time that is more than a day from the time in their key: imported, or a wrong clock")):
         if n := intake.count(query): intake.notes.append(f"{n:,} {said}.")
     rest = frame_of(intake.con.sql(f"""select coalesce(case when kind = 'commit' then collection end, kind) as what, count(*) as n from s_pointer where code is null
-      and kind not in ('hidden', 'identity', 'info')
+      and kind not in ('hidden', 'identity', 'info') and {STANDING} is null
         and (kind <> 'commit' or collection not in ('{POST}', '{REPOST}', '{LIKE}', '{FOLLOW}') or operation not in ('create', 'update', 'delete')) group by all
         order by n desc, what""")).rows()
     cars = [clean(n) for n in intake.bundle.names if n.lower().endswith(".car")]
@@ -274,8 +279,8 @@ def tell(intake: Intake, what: str) -> None:
     if rest: intake.notes.append(f"{sum(n for _, n in rest):,} events were not mapped: {near('', [clean(w) for w, _ in rest])}.")
 
 SHEET = Sheet(
-    understood="Threads (getPostThread), Jetstream v1 and v2, listRecords: posts, replies, quotes, mentions, shares, likes, follows, deletions, hidden posts, counts",
-    ignored="Profiles, blocks, lists, labels, gates, images; account and sync events are counted",
+    understood="Threads (getPostThread), Jetstream v1 and v2, listRecords: posts, replies, quotes, mentions, shares, likes, follows, deletions, accounts that left, hidden posts, counts",
+    ignored="Profiles, blocks, lists, labels, gates, images; sync events and states of the host are counted",
     answers="Both sides of a thread or of the stream: who answers whom and how soon, reciprocity, likes and shares with their people; declare the brand. Records of one account (listRecords) are own side",
     tested_on="tests/exports/bluesky; bluesky-indigo",
     limits="Times are the writers' clocks. No CAR repository, no raw firehose (CBOR). A file without any post or share is refused. What is seen of a thread ends with its newest post unless exported_at= is given.")
