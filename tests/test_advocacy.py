@@ -12,6 +12,7 @@ from test_sources import member, workspace
 
 import trustlab as tl
 from trustlab.advocacy import precision
+from trustlab.identity import pinned_per
 from trustlab import cohort, effects, journeys, posting
 from trustlab.advocacy import occasioned
 from trustlab.person_time import FRAME
@@ -176,6 +177,25 @@ def test_people_already_talking_when_sight_began_are_told(folder):
         assert any(n.startswith("1 people were in conversation before the store's sight began") for n in tl.conversion(lab, arms=False).notes)
 
 
+@pytest.mark.parametrize("outcome", ["advocacy", "helping", "posts"])
+def test_joining_accounts_changes_nothing_per_account(outcome, folder):
+    "Accounts that are joined are one person where that is asked for, and nowhere else"
+    rows = [(1, "101", 0, "@Acme it broke", None), (2, "Acme", 1, "sorry", 1), (3, "102", 2, "@Acme how do I reset it?", None), (4, "103", 3, "@102 hold the button and wait", 3), (5, "102", 4, LOVE, None), (6, "103", 5, "@Acme and mine?", None),
+            (7, "103", 6, LOVE, None), (8, "101", 7, "what a day", None), (9, "Acme", 90, "bye", None)]
+    with made(folder, f"joined-{outcome}", *rows) as lab:
+        lab.con.execute("insert into interaction (kind, actor_key, occurred_at) values ('leave', 'twcs:102', timestamp '2024-02-11 00:00:00')")
+        def seen(per):
+            with pinned_per(lab, "inbound", per): table, acts = cohort.people(lab, "acknowledged", outcome, None, per)
+            return table, acts.sort(acts.columns), tl.advocates(lab, per=per).frame, tl.conversion(lab, arms=False, per=per).frame
+        before = seen("account")
+        lab.identify(pl.DataFrame({"account": ["twcs:102", "twcs:103"], "person": ["Bo", "Bo"]}))
+        assert all(a.equals(b) for a, b in zip(before, seen("account"))) and before[0]["competing_at"].is_not_null().sum() == 1
+        table, acts, *_ = seen("person")
+        assert table.height == 2 and table["competing_at"].is_null().all() and acts.height == sum(a in ("101", "102", "103") for _, a, *_ in rows)
+        lab.con.execute("insert into interaction (kind, actor_key, occurred_at) values ('leave', 'twcs:103', timestamp '2024-02-21 00:00:00')")
+        assert [t.isoformat()[:10] for t in seen("person")[0]["competing_at"].drop_nulls()] == ["2024-02-21"]
+
+
 def test_those_who_came_late_are_kept_apart_and_false_finds_are_allowed_for(folder):
     "Four call in the first month and three recommend; four call later and one does. With one label wrong of five, the right ones are fewer"
     early, late = [(10 + k, str(100 + k), 2 * k, "@Acme it broke", None) for k in range(4)], [(20 + k, str(200 + k), 40 + k, "@Acme it broke", None) for k in range(4)]
@@ -234,7 +254,7 @@ def test_advocates_are_those_that_a_loop_counts(where, request):
 def test_precision_comes_from_the_store_when_it_was_labelled(folder):
     rows = [(k, str(100 + k), k, LOVE, None) for k in range(1, 9)] + [(50, "Acme", 60, "hi all", None), (51, "Acme", 9, "hi", 1)]
     with made(folder, "labelled", *rows) as lab:
-        assert tl.advocates(lab).notes[-1].startswith("of what the rule finds 0% to 100%")
+        assert tl.advocates(lab).notes[-1].startswith("of what the rule finds 65% to 100% is advocacy, by 7 public posts")
         lab.label("advocacy", labels={f"twcs:{k}": k < 6 for k in range(1, 8)})
         m = tl.advocates(lab)
         row = m.frame.filter(pl.col("kind") == "unprompted").row(0, named=True)

@@ -17,9 +17,9 @@ import polars as pl
 from . import charts, signals
 from .calls import answerable, brands_of, time_zone
 from .core import *
-from .identity import PER, card_per, persons_note, pinned_per
+from .identity import PER, SAME, card_per, persons_note, pinned_per
 from .intervals import jeffreys, wilson
-from .known_error import known_error
+from .known_error import checked, known_error
 from .store import Lab
 
 # %% ../nbs/09_advocacy.ipynb #b7aaa888
@@ -46,7 +46,7 @@ create or replace temp table helped_now as
 select distinct p.post_key, i.brand, coalesce(j.person_key, p.author_key) as person, p.created_at as occurred_at, p.text, i.conversation_key, 0 as called_for
 from inbound_now i join post p on p.reply_to_key = i.post_key
 left join role_span s on s.account_key = p.author_key and s.valid_from <= p.created_at and p.created_at < s.valid_to
-left join same_person j on j.account_key = p.author_key
+left join {same} j on j.account_key = p.author_key
 where i.eligible and p.author_key is not null and p.created_at >= i.arrived_at and p.kind not in ('service', 'share') and p.text is not null
   and coalesce(s.role, 'customer') = 'customer' and coalesce(j.person_key, p.author_key) <> i.author_key and p.author_key <> i.author_key{only}
 """
@@ -73,11 +73,11 @@ def sorted_out(rows: pl.DataFrame, helping: bool) -> pl.DataFrame:
     return rows.with_columns(kind=kind).drop("text", "called_for")
 
 @contextmanager
-def acts_made(lab: Lab, brands: list[str] | None = None, helping: bool = False) -> Iterator[None]:
+def acts_made(lab: Lab, brands: list[str] | None = None, helping: bool = False, per: str = "account") -> Iterator[None]:
     """Inside the block the acts stand in the temporary table `advocate_now`: post_key, brand, person, occurred_at, conversation_key, kind (`helping` acts only where asked for). Needs `inbound_now`."""
     only, bound = (" and list_contains($brand, i.brand)", {"brand": brands}) if brands else ("", None)
     lab.con.execute("create or replace temp table advocate_now (post_key varchar, brand varchar, person varchar, occurred_at timestamp, conversation_key varchar, kind varchar)")
-    for table, query in [("spoken_now", SPOKEN.format(says=SAYS.format(acts=signals.acts_query()), only=only)), ("helped_now", HELPED.format(only=only))][: 1 + helping]:
+    for table, query in [("spoken_now", SPOKEN.format(says=SAYS.format(acts=signals.acts_query()), only=only)), ("helped_now", HELPED.format(only=only, same=SAME[per]))][: 1 + helping]:
         lab.con.execute(query, bound)
         for first in range(0, lab.con.sql(f"select count(*) from {table}").fetchall()[0][0], PORTION):
             rows = sorted_out(lab.sql(f"select * from {table} order by post_key, brand limit {PORTION} offset $first", first=first), table == "helped_now")
@@ -94,13 +94,16 @@ join (select post_key from ({acts}) f where f.act = 'advocacy') f on f.post_key 
 """
 
 def precision(lab: Lab) -> tuple[float, float, str]:
-    "The 95 % interval of the share of found acts that are advocacy, and what it rests on; 0 and 1 where nothing is known"
+    "The 95 % interval of the share of found acts that are advocacy, and what it rests on"
     n, yes = lab.sql(LABELLED.format(acts=signals.acts_query())).row(0)
     if n >= 5:
         low, high = jeffreys(yes, n)
         return float(low), float(high), f"{n} labels of this store"
     rows = known_error("customer").filter((pl.col("act") == "advocacy") & pl.col("precision").is_not_null()).sort("found", descending=True)
-    if rows.is_empty(): return 0.0, 1.0, "nothing: of the reference labels none was found by the rule"
+    if rows.is_empty():
+        told = next(row for row in checked()["audits"] if row["act"] == "advocacy")
+        low, high = wilson(told["right"], told["found"])
+        return float(low), float(high), f"{told['found']} public posts that were read after the rule had found them"
     return rows["precision_low"][0], rows["precision_high"][0], f"{rows['found'][0]} reference labels"
 
 # %% ../nbs/09_advocacy.ipynb #71cb3121
@@ -141,7 +144,7 @@ def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str]
     with pinned_per(lab, "inbound", per):
         notes = answerable(lab, "Who speaks for a brand")
         signals.needs_text(lab, "Who speaks for a brand")
-        with acts_made(lab, brands, helping=True):
+        with acts_made(lab, brands, True, per):
             names = "".join(f"{b}, " for b in by)
             bound = {"tz": tz} if "week" in by else {}
             rows = lab.sql(COUNTED.format(names=names, groups="".join(f", {GROUPS[b]} as {b}" for b in by if b != "platform" and b != "brand")), **bound)

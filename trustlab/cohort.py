@@ -14,6 +14,7 @@ import polars as pl
 from . import signals
 from .advocacy import acts_made
 from .core import *
+from .identity import SAME as SAME_PERSON
 from .journeys import kinds_of_answer, moments, put_away
 from .store import Lab
 
@@ -54,7 +55,7 @@ def named(what: str) -> str:
 SAID = """
 create or replace temp table said_now as
 select coalesce(s.person_key, p.author_key) as person, p.post_key, p.created_at, p.conversation_key, p.reply_to_key
-from post p left join same_person s on s.account_key = p.author_key
+from post p left join {same} s on s.account_key = p.author_key
 where p.author_key is not null and p.created_at is not null and p.kind <> 'service' and coalesce(s.person_key, p.author_key) in (select person from moment_now)
 """
 HERE = """own as (select distinct brand, post_key from inbound_now), talk as (select distinct brand, author_key as person, conversation_key from called_now)"""
@@ -88,7 +89,7 @@ select m.id, p.created_at as time, p.reply_to_key is null or coalesce(s.person_k
        o.post_key is null and t.person is null as away
 from read_parquet($path) m join said_now p on p.person = m.person and p.created_at <= m."end" {PLACED}
 left join call c on c.brand = m.brand and c.post_key = p.post_key
-left join post q on q.post_key = p.reply_to_key left join same_person s on s.account_key = q.author_key
+left join post q on q.post_key = p.reply_to_key left join {{same}} s on s.account_key = q.author_key
 """
 
 def people(lab: Lab, exposure: str, outcome: str, brands: list[str] | None, per: str, rival: str | None = None, doses: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -96,7 +97,7 @@ def people(lab: Lab, exposure: str, outcome: str, brands: list[str] | None, per:
     `strict_at`; and their posts (id, time; where the outcome is posts or silence also `own`, `called`, `answered_at`, `away`). `rival`: another exposure, as rival_at, and everybody is followed to the end;
     `doses`: the times of the first answers, as dose_1, dose_2, … Needs `inbound_now`"""
     moments(lab, brands, per)
-    lab.con.execute(SAID)
+    lab.con.execute(SAID.format(same=SAME_PERSON[per]))
     if {exposure, outcome, rival} & set(READS): signals.classified(lab)
     if {exposure, rival} & {"personal", "canned", "redirected"}: kinds_of_answer(lab)
     beside = {"strict_at": STRICT.format(outcome=OUTCOMES["unprompted"])} if outcome == "advocacy" else {}
@@ -107,9 +108,9 @@ def people(lab: Lab, exposure: str, outcome: str, brands: list[str] | None, per:
         joins="".join(f" left join {c}_of on {c}_of.brand = m.brand and {c}_of.person = m.person" for c in beside))
     with ExitStack() as ready:
         if "promotion" in (exposure, rival): ready.enter_context(lab.pinned("answer"))
-        if outcome in SPOKEN: ready.enter_context(acts_made(lab, brands, helping=outcome == "helping"))
+        if outcome in SPOKEN: ready.enter_context(acts_made(lab, brands, outcome == "helping", per))
         table = lab.sql(query)
-    with lab.lent(table.select("id", "brand", "person", "end")) as path: acts = lab.sql(TOLD if outcome in ("posts", "silence") else ACTS, path=path)
+    with lab.lent(table.select("id", "brand", "person", "end")) as path: acts = lab.sql(TOLD.format(same=SAME_PERSON[per]) if outcome in ("posts", "silence") else ACTS, path=path)
     table = table.hstack(calls_read(lab, table["first_key"]))
     put_away(lab, "said_now", "moment_now", "called_now", "arm_now")
     return table.drop("first_key"), acts

@@ -18,7 +18,7 @@ from . import charts, signals, survival
 from .calls import answerable, brands_of, calls, coded, small
 from .advocacy import acts_made, precision
 from .core import *
-from .identity import PER, card_per, persons_note, pinned_per
+from .identity import PER, SAME, card_per, persons_note, pinned_per
 from .store import Lab
 from .suppression import people_in, people_left
 
@@ -33,7 +33,14 @@ reacted as (
   join role_span s on s.account_key = r.actor_key and s.role in ('brand', 'staff') and s.brand = c.brand and s.valid_from <= r.occurred_at and r.occurred_at < s.valid_to
   group by c.brand, c.author_key
 ),
-gone as (select coalesce(s.person_key, i.actor_key) as person, min(i.occurred_at) as left_at from interaction i left join same_person s on s.account_key = i.actor_key where i.kind = 'leave' group by coalesce(s.person_key, i.actor_key))
+went as (select actor_key as account_key, min(occurred_at) as left_at from interaction where kind = 'leave' group by actor_key),
+gone as (
+  select w.person, max(w.left_at) as left_at from (
+    select s.person_key as person, g.left_at from {same} s left join went g on g.account_key = s.account_key where s.person_key in (select s.person_key from {same} s join went g on g.account_key = s.account_key)
+    union all
+    select g.account_key, g.left_at from went g left join {same} s on s.account_key = g.account_key where s.account_key is null) w
+  group by w.person having count(*) = count(w.left_at)
+)
 select c.brand, c.author_key as person, min(c.arrived_at) as called_at, min(case when c.arrived_at = c.began_at then c.post_key end) as first_key, min(case when c.arrived_at = c.began_at then c.platform end) as platform, min(c.answered_at) as answered_at,
        min(case when c.answered_at = c.first_at then c.platform end) as answered_platform, min(r.reacted_at) as reacted_at, min(g.left_at) as left_at, max(c.ends_at) as ends_at
 from called c left join reacted r on r.brand = c.brand and r.author_key = c.author_key left join gone g on g.person = c.author_key
@@ -46,7 +53,7 @@ SEEN = {"account": "select *, min(answered_at) over (partition by brand, author_
 def moments(lab: Lab, brands: list[str] | None, per: str) -> None:
     "Makes `called_now` (every eligible call with its answer) and `moment_now`: per brand and person the first call, answer and reaction, leaving, and the end of sight. Needs `inbound_now`"
     lab.con.execute(CALLED.format(calls=calls(bool(brands))), {"brand": brands} if brands else None)
-    lab.con.execute(MOMENTS.format(called=SEEN[per]))
+    lab.con.execute(MOMENTS.format(called=SEEN[per], same=SAME[per]))
 
 # %% ../nbs/09a_conversion.ipynb #5b1b7b68
 KIND = """
@@ -204,7 +211,7 @@ def followed(lab: Lab, brands: list[str] | None, per: str, arms: bool) -> tuple[
     moments(lab, brands, per)
     if arms: kinds_of_answer(lab)
     else: lab.con.execute("create or replace temp table arm_now (brand varchar, person varchar, arm varchar)")
-    with acts_made(lab, brands): rows = journeys(lab)
+    with acts_made(lab, brands, per=per): rows = journeys(lab)
     begun = lab.sql(BEGUN).row(0)[0]
     put_away(lab, "arm_now", "moment_now", "called_now")
     return rows, begun
