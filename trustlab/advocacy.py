@@ -88,17 +88,17 @@ def acts_made(lab: Lab, brands: list[str] | None = None, helping: bool = False, 
 
 # %% ../nbs/09_advocacy.ipynb #b9f1213e
 LABELLED = """
-select count(*) as n, coalesce(sum(case when g.score >= 0.5 then 1 else 0 end), 0) as yes
-from (select post_key, max(score) as score from signal where basis = 'label' and act = 'advocacy' group by post_key) g
-join (select post_key from ({acts}) f where f.act = 'advocacy') f on f.post_key = g.post_key
+select count(g.post_key) as n, coalesce(sum(case when g.score >= 0.5 then 1 else 0 end), 0) as yes, count(*) - count(g.post_key) as unread
+from (select distinct post_key from ({acts}) f where f.act = 'advocacy') f
+left join (select post_key, max(score) as score from signal where basis = 'label' and act = 'advocacy' group by post_key) g on f.post_key = g.post_key
 """
 
 def precision(lab: Lab) -> tuple[float, float, str]:
-    "The 95 % interval of the share of found acts that are advocacy, and what it rests on"
-    n, yes = lab.sql(LABELLED.format(acts=signals.acts_query())).row(0)
+    "The 95 % interval of the share of the acts counted that are advocacy, and what it rests on; what was labelled as none is not counted, and what was labelled as one is sure"
+    n, yes, unread = lab.sql(LABELLED.format(acts=signals.acts_query())).row(0)
     if n >= 5:
-        low, high = jeffreys(yes, n)
-        return float(low), float(high), f"{n} labels of this store"
+        low, high = ((yes + float(end) * unread) / max(yes + unread, 1) for end in jeffreys(yes, n))
+        return low, high, f"{n} labels of this store"
     rows = known_error("customer").filter((pl.col("act") == "advocacy") & pl.col("precision").is_not_null()).sort("found", descending=True)
     if rows.is_empty():
         told = next(row for row in checked()["audits"] if row["act"] == "advocacy")

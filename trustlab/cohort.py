@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPOSURES', 'OUTCOMES', 'FOUND', 'SPOKEN', 'SAME', 'SEEN', 'READS', 'SAID', 'HERE', 'PLACED', 'PEOPLE', 'DOSE',
-           'STRICT', 'ACTS', 'TOLD', 'named', 'people', 'calls_read', 'covariates_of', 'placebo']
+           'STRICT', 'ACTS', 'TOLD', 'named', 'people', 'calls_read', 'covariates_of', 'placebo', 'firm']
 
 # %% ../nbs/09b_cohort.ipynb #c0h0r703
 from contextlib import ExitStack
@@ -129,13 +129,20 @@ def calls_read(lab: Lab, keys: pl.Series, most: int = 50_000) -> pl.DataFrame:
     return pl.concat(parts)
 
 def covariates_of(table: pl.DataFrame, most: int = 20) -> tuple[pl.DataFrame, list[str]]:
-    "The table with small brands as one, and the names of those fixed covariates that differ between people"
+    "The table with small brands as one (`firm` keeps each), and the names of those fixed covariates that differ between people"
+    table = table.with_columns(firm=pl.col("brand"))
     large = table["brand"].value_counts(sort=True)["brand"].head(most - 1) if table["brand"].n_unique() > most else table["brand"].unique()
     table = table.with_columns(brand=pl.when(pl.col("brand").is_in(large.implode())).then("brand").otherwise(pl.lit("other brands")))
     return table, [c for c in ("brand", "platform", "call", "tone") if table[c].n_unique() > 1]
 
 # %% ../nbs/09b_cohort.ipynb #c0h0r707
 def placebo(table: pl.DataFrame) -> pl.DataFrame:
-    "The table with everybody's exposure after as long as the next caller's of the same brand came"
-    delay = (pl.col("exposed_at") - pl.col("entry")).shift(-1).over("brand", order_by=["entry", "id"])
+    "The table with everybody's exposure after as long as that of the next one of the same brand who is somebody else"
+    wait, order = pl.col("exposed_at") - pl.col("entry"), {"partition_by": firm(table), "order_by": ["entry", "id"]}
+    after = lambda column, j: column.shift(-j).over(**order)
+    delay = after(wait, 1)
+    if "person" in table.columns:
+        for j in range(5, 0, -1): delay = pl.when(after(pl.col("person"), j) != pl.col("person")).then(after(wait, j)).otherwise(delay if j < 5 else after(wait, 6))
     return table.with_columns(exposed_at=pl.col("entry") + delay).with_columns(exposed_at=pl.when(pl.col("exposed_at") < pl.col("end")).then("exposed_at"))
+
+def firm(table: pl.DataFrame) -> str: return "firm" if "firm" in table.columns else "brand"

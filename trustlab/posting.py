@@ -119,12 +119,17 @@ def in_posts(table: pl.DataFrame, acts: pl.DataFrame, fixed: Sequence[str], span
     if outcome == "silence" and window > 30: raise InvalidParameter(f"every must be 30 days at most where the outcome is silence, which is thirty days without a post; got {every!r}.")
     rows = by_post(table, acts, exposure, window, beyond)
     if sham: rows = placebo(rows)
-    hit = rows.filter(pl.col("exposed_at") <= pl.col("entry") + pl.duration(microseconds=round(window * 86_400_000_000)))
-    people = {"n": rows["cluster"].n_unique(), "exposed": hit["cluster"].n_unique()}
+    since, people = rows.filter(pl.col("watched") > 0).with_columns(start=pl.col("entry") + pl.duration(microseconds=round(window * 86_400_000_000))), {}
+    for name, part in (("exposed", pl.col("exposed_at") <= pl.col("start")), ("n", pl.lit(True))):
+        happened = pl.col("event_at").is_between("start", "end", closed="right") if outcome == "silence" else pl.col("count") > 0
+        people |= {name: since.filter(part)["cluster"].n_unique(), "events" if name == "n" else "exposed_events": since.filter(part & happened)["cluster"].n_unique()}
+    hit = since.filter(pl.col("exposed_at") <= pl.col("start"))
+    if people["exposed_events"] < 5: raise NotIdentifiable(f"{people['exposed_events']:,} of {people['exposed']:,} people with an exposure within {every} of a call had the outcome after it; at least 5 are needed.")
     def found(covariates: Sequence[str], name: str) -> trials.Emulation:
         start = trials.setting(rows if outcome == "silence" else rows.with_columns(event_at=pl.lit(None, pl.Datetime)), covariates, horizon=list(spans), every=every)
         made = trials.at_landmark(start, window, False, 20.0, 0.95) if outcome == "silence" else trials.rate_after(start, window, rows["count"].to_numpy(), rows["watched"].to_numpy())
         return replace(made, frame=made.frame.with_columns(method=pl.lit(name), **{k: pl.lit(v, pl.Int64) for k, v in people.items()}))
-    best, plain = found([*KNOWN, *fixed], "post_trials"), found([], "post_trials_unadjusted")
-    note = f"the trials of posts start from {rows.height:,} calls of {people['n']:,} people, {hit.height:,} of them exposed within {every}; their events are those of calls, of which a person has several"
-    return pl.concat([best.frame, plain.frame]), best, [note, *best.notes], float((hit["so_far"] < SEEN).mean() or 0)
+    try: best, plain = found([*KNOWN, *fixed], "post_trials"), found([], "post_trials_unadjusted")
+    except NotIdentifiable as error: raise NotIdentifiable(str(error).replace(" people", " calls")) from None
+    note = f"the trials of posts start from {since.height:,} calls of {people['n']:,} people, {hit.height:,} of them exposed within {every}; people and their outcomes are counted once, effective_n is of calls"
+    return pl.concat([best.frame, plain.frame]), best, [note, *(text.replace(" people", " calls") for text in best.notes)], float((hit["so_far"] < SEEN).mean() or 0)
