@@ -1,14 +1,10 @@
-"""Clustered intervals, bootstrap, shrinkage and ranks against loops and resampling in NumPy, and against known truth by Monte Carlo.
-
-TRUSTLAB_LONG=1 runs the Monte Carlo checks with their full number of repetitions."""
-import os
-
+"""Clustered intervals, bootstrap, shrinkage and ranks against loops and resampling in NumPy; against known truth they are held in test_coverage_shares.py."""
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from monte_carlo import record
+from scenarios_shares import people, s1
 from test_suppression import calls, written
 
 import trustlab as tl
@@ -16,7 +12,6 @@ from trustlab import clusters, survival
 from trustlab.core import InvalidParameter
 from trustlab.intervals import wilson
 
-LONG = bool(os.environ.get("TRUSTLAB_LONG"))
 waits = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=40)
 
 
@@ -81,12 +76,6 @@ def test_every_person_twice_is_as_wide_as_once():
     twice = survival.at_horizons(sets, horizons=[10, 20], spread=spread)
     assert np.allclose(twice["estimate"], once["estimate"]) and np.allclose((twice["high"] - twice["low"]) / (once["high"] - once["low"]), 1, atol=5e-3)
     assert np.allclose(clusters.clustered(2 * (cause == 1), np.full(200, 2)), wilson((cause == 1).sum(), 200), atol=5e-4), "the Student ratio of 199 and 399 degrees is all that is left"
-
-
-def people(rng, size, shape=1.0):
-    "Numbers of units (1 + negative binomial) and successes of people who differ in how likely each is"
-    n = 1 + rng.poisson(rng.gamma(shape, 3 / shape, size))
-    return rng.binomial(n, rng.beta(2, 3, size)), n
 
 
 def test_bootstrap_against_resampling():
@@ -184,85 +173,7 @@ def test_efron_and_morris_through_the_measure(batters):
     assert abs(ratio(over_all) - 3.32) < 0.01 and abs(ratio(got) - 3.32) < 0.03 and abs(ratio(y.mean() + 0.318 * (y - y.mean())) - 3.33) < 0.01 < ratio(stein) - 3.5
 
 
-# ---- Monte Carlo with known truth: S1 of the statistics sheet
-
-def s1(rng, authors):
-    "Posts of authors whose hazards of being acknowledged differ (gamma), with a competing end and censoring; days"
-    x, u = rng.normal(size=authors), rng.gamma(1, 1, authors)
-    posts = rng.poisson(np.minimum(0.05 * np.exp(0.5 * x) * rng.gamma(1 / 0.8, 0.8, authors) * 80, 200))
-    person = np.repeat(np.arange(authors), posts)
-    ack, other, end = rng.exponential(1 / (0.10 * np.maximum(u[person], 1e-9))), rng.exponential(1 / 0.06, person.size), rng.uniform(0, 80, person.size)
-    time = np.minimum(np.minimum(ack, other), end)
-    return time, np.where(time == ack, 1, np.where(time == other, 2, 0)), person
-
-
-def truth_s1():
-    "F(7) by Gauss–Laguerre over the gamma(1) frailty: ∫ e^-u · a u/(a u + m) · (1 - e^{-7(a u + m)}) du"
-    u, w = np.polynomial.laguerre.laggauss(60)
-    h = 0.10 * u + 0.06
-    return float((w * 0.10 * u / h * (1 - np.exp(-7 * h))).sum())
-
-
-def test_coverage_of_the_clustered_curve():
-    truth, reps = truth_s1(), 1000 if LONG else 200
-    assert abs(truth - 0.34870) < 1e-4
-    rng, inside, naive, estimates, found, wrong = np.random.default_rng(7), 0, 0, [], [], []
-    for _ in range(reps):
-        time, cause, person = s1(rng, 150)
-        sets, spread = clusters.of_people(np.zeros(time.size), time, cause, person, [7.0])
-        a, b = (survival.at_horizons(sets, horizons=[7.0], spread=s).row(0, named=True) for s in (spread, None))
-        inside, naive = inside + (a["low"] <= truth <= a["high"]), naive + (b["low"] <= truth <= b["high"])
-        estimates.append(a["estimate"])
-        found.append([(r["low"], r["high"]) for r in (a, b)])
-        alone, _ = clusters.of_people(np.zeros(time.size), time, (cause == 1).astype(int), person, [7.0])
-        wrong.append((survival.at_horizons(alone, horizons=[7.0])["estimate"][0], (cause == 1).mean(), ((cause == 1) & (time <= 7)).mean(), ((cause == 1) & (time <= 7)).sum() / (cause > 0).sum()))
-    for i, name in enumerate(("people", "naive, units")): record("acknowledgement", f"S1, answered within 7 days, intervals of {name}", truth, estimates, [(f[i][1] - f[i][0]) / 3.92 for f in found], [f[i][0] for f in found], [f[i][1] for f in found])
-    spread_of = np.std(estimates)
-    assert abs(np.mean(estimates) - truth) < 0.1 * spread_of + 3 * spread_of / reps**0.5
-    low, high = (0.93, 0.97) if LONG else (0.91, 0.985)
-    assert low <= inside / reps <= high, inside / reps
-    alone, at_export, of_all, of_ended = np.mean(wrong, axis=0) - truth
-    assert alone > 0.04 and at_export > 0.04 and of_all < -0.005 and of_ended > 0.015, "1-KM, the share at export, and leaving out those who wait must be shown to be too high, the share of all posts too low"
-    width = np.mean([(f[0][1] - f[0][0]) / 3.92 for f in found]) / spread_of
-    assert abs(width - 1) < (0.07 if LONG else 4 / (2 * reps) ** 0.5), width
-    assert naive / reps < 0.88, "units taken for independent must be shown to be too narrow here"
-
-
-@pytest.mark.parametrize("size", [8, 25, 150])
-def test_coverage_of_the_clustered_rate(size):
-    reps, rng = 2000 if LONG else 400, np.random.default_rng(8 + size)
-    truth, inside, naive = 0.4, 0, 0
-    for _ in range(reps):
-        k, n = people(rng, size)
-        low, high = clusters.clustered(k, n)
-        plain = wilson(k.sum(), n.sum())
-        inside, naive = inside + (low <= truth <= high), naive + (plain[0] <= truth <= plain[1])
-    assert (0.93 if LONG else 0.915) <= inside / reps <= 0.985 and naive / reps < inside / reps - 0.02, (inside / reps, naive / reps)
-
-
 # ---- shrinkage and ranks
-
-def s6(rng, brands=50):
-    "True rates on the logit scale, and counts of brands of very different size"
-    p = 1 / (1 + np.exp(-rng.normal(-0.5, 0.4, brands)))
-    n = np.maximum(np.round(rng.lognormal(3, 1, brands)), 3).astype(int)
-    return p, rng.binomial(n, p), n
-
-
-def test_shrunken_rates_beat_raw_ones():
-    "Smaller error, honest intervals, better choices: what S6 of the statistics sheet asks for"
-    reps, rng, rows = 400 if LONG else 60, np.random.default_rng(9), []
-    for seed in range(reps):
-        p, k, n = s6(rng)
-        table = clusters.ranks(clusters.shrunken(k, n, 2000, seed), top=5)
-        best, raw, lower = np.argsort(-table["shrunken"].to_numpy())[:5], np.argsort(-k / n, kind="stable")[:5], np.argsort(-wilson(k, n)[0])[:5]
-        true_rank = (-p).argsort().argsort() + 1
-        rows.append([((k / n - p) ** 2).mean(), ((table["shrunken"].to_numpy() - p) ** 2).mean(), ((table["low"].to_numpy() <= p) & (p <= table["high"].to_numpy())).mean(),
-                     p[raw].mean(), p[best].mean(), p[lower].mean(), ((table["rank_low"].to_numpy() <= true_rank) & (true_rank <= table["rank_high"].to_numpy())).mean(), table["in_top"].sum()])
-    raw_mse, mse, cover, top_raw, top, top_lower, rank_cover, places = np.mean(rows, axis=0)
-    print(f"\nMSE raw {raw_mse:.4f} shrunken {mse:.4f}; interval covers {cover:.3f}; mean true rate of the top five: raw {top_raw:.3f}, shrunken {top:.3f}, lower bound {top_lower:.3f}; rank interval covers {rank_cover:.3f}")
-    assert mse < 0.55 * raw_mse and 0.93 <= cover <= 0.97 and top > top_raw + 0.015 and top > top_lower - 0.01 and rank_cover > 0.93 and abs(places - 5) < 1e-9
-
 
 def test_shrinkage_by_a_grid_of_its_own():
     "Posterior means against a coarse integration written from the model, with the same priors"

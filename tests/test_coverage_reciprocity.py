@@ -1,17 +1,16 @@
-"""Attributable return and the degree-preserving null model against known truth, many times over (scenarios S4 and S4b).
+"""Attributable return, and reciprocity against null models, with known truth, many times over (scenarios S4 and S4b of the statistics sheet).
 
 TRUSTLAB_LONG=1 runs them with their full number of repetitions."""
-import os
-
 import numpy as np
 import polars as pl
-
-from monte_carlo import record
+import pytest
+from monte_carlo import LONG, Runs, alarms, band, reps
 
 from trustlab import nulls, returns
 from trustlab.census import dyads
+from trustlab.intervals import wilson
+from trustlab.reciprocity import chance
 
-LONG = bool(os.environ.get("TRUSTLAB_LONG"))
 DAY = 86_400_000_000
 
 
@@ -27,57 +26,83 @@ def conversation(rng, pairs, reply, days=60.0, delay=0.25):
     return pl.DataFrame({"giver": np.append(2 * pair, 2 * who + 1), "receiver": np.append(2 * pair + 1, 2 * who), "at": at}).with_columns(ends=pl.lit(int(days * DAY)))
 
 
-def many(repetitions, pairs, reply, seed):
-    "Per repetition: attributable with low and high, the plain share returned in a day, the share ever returned, its excess over chance"
-    out = []
+# ---- S4: returned within a day
+
+def returned(repetitions, pairs, reply, seed, days=60.0):
+    "Each way's Runs: attributable by pairs, and the plain share ever returned, returned in a day, and its excess over chance"
+    found, scenario = {}, f"S4, replies to {reply:.0%}, {pairs} pairs, {days:g} days"
     for r in range(repetitions):
-        rows = conversation(np.random.default_rng([seed, r]), pairs, reply)
+        rows = conversation(np.random.default_rng([seed, r]), pairs, reply, days)
         giver, receiver, at, ends = (rows[c].to_numpy() for c in ("giver", "receiver", "at", "ends"))
         back, side = returns.first_return(giver, receiver, at), giver % 2
-        found = returns.attributable(rows, back, side, 2, 86_400.0).row(0, named=True)
-        whole = (side == 0) & (ends - at >= DAY)
-        within = float(((back >= 0) & (at[back] - at <= DAY))[whole].mean())
-        out.append((found["attributable"], found["attributable_low"], found["attributable_high"], within, float((back >= 0)[side == 0].mean()), within - found["by_chance"]))
-    return np.array(out).T
+        ours = returns.attributable(rows, back, side, 2, 86_400.0).row(0, named=True)
+        first, whole = side == 0, (side == 0) & (ends - at >= DAY)
+        hit = ((back >= 0) & (at[back] - at <= DAY))[whole]
+        found.setdefault("attributable", []).append([ours[c] for c in ("attributable", "attributable_low", "attributable_high")])
+        found.setdefault("ever returned", []).append((share := (back[first] >= 0).mean(), *wilson(share * first.sum(), first.sum())))
+        found.setdefault("returned in a day", []).append((hit.mean(), *wilson(hit.sum(), hit.size)))
+        found.setdefault("returned in a day, less chance", []).append([hit.mean() - ours["by_chance"]])
+    truth = reply * (1 - np.exp(-4))
+    return {name: Runs("reciprocity", scenario, name, truth, rows, "recommended" if name == "attributable" else "naive" if reply or name != "returned in a day, less chance" else "beside") for name, rows in found.items()}
 
 
-def test_attributable_return_is_right_where_the_plain_rates_are_not():
-    repetitions, truth = 1000 if LONG else 200, 0.35 * (1 - np.exp(-4))
-    got, low, high, within, ever, excess = many(repetitions, 500, 0.35, 4)
-    record("reciprocity", "S4, return in a day that is not chance", truth, got, (high - low) / 3.92, low, high)
-    bias, sd = got.mean() - truth, got.std(ddof=1)
-    assert abs(bias) < max(0.1 * sd + 3 * sd / repetitions**0.5, 0.02 * truth)
-    assert (0.93, 0.90)[not LONG] - 0.03 * LONG <= ((low <= truth) & (truth <= high)).mean() <= 0.985
-    assert 0.93 - 0.03 < np.mean((np.log1p(-low) - np.log1p(-high)) / (2 * 1.965)) / np.log1p(-got).std(ddof=1) < 1.07 + 0.1
-    assert within.mean() - truth > 0.15 and ever.mean() - truth > 0.5 and excess.mean() - truth < -0.08, "the plain rates must be shown to be biased"
+@pytest.mark.parametrize("days", [60.0, 8.0])
+def test_attributable_return_is_right_where_the_plain_rates_are_not(days):
+    "S4, and the same in an export of eight days, where an act's own reply covers much of the time by which chance is told"
+    runs = returned(reps(1000, 200), 500, 0.35, 4, days)
+    assert runs["attributable"].honest().rejects > 0.99
+    if days == 60: assert runs["returned in a day"].bias > 0.15 and runs["ever returned"].bias > 0.5 and runs["returned in a day, less chance"].bias < -0.08, "the plain rates must be shown to be biased"
+    else: assert runs["returned in a day"].coverage < 0.05 and runs["ever returned"].coverage < 0.05 and runs["returned in a day, less chance"].bias < -0.05
 
 
 def test_without_replies_nothing_is_attributable():
-    repetitions = 1000 if LONG else 200
-    got, low, high, within, _, _ = many(repetitions, 500, 0.0, 5)
-    record("reciprocity", "S4 without replies, return that is not chance", 0.0, got, (high - low) / 3.92, low, high)
-    assert abs(got.mean()) < 0.02 and within.mean() > 0.2
-    assert (low > 0).mean() <= 0.07, "an interval above 0 is a false finding"
+    runs = returned(reps(1000, 200), 500, 0.0, 5)
+    runs["attributable"].honest().quiet()
+    assert runs["returned in a day"].bias > 0.2 and runs["returned in a day"].rejects > 0.95
 
 
-def test_degree_preserving_null_holds_its_level_where_density_does_not():
-    "Busy people are liked people, and choose independently of being chosen: rho calls that reciprocity, the null model does not"
+@pytest.mark.parametrize("reply", [0.0, 0.35])
+def test_shuffled_times(reply):
+    "The null model `time`, on the share returned within a day: its level where nobody replies, its power where some do"
+    p = []
+    for r in range(reps(1000, 100)):
+        rows = conversation(np.random.default_rng([7, r]), 60, reply).with_columns(all=pl.lit(0))
+        p.append(chance(rows, (), np.zeros(rows.height, np.int64), 1, "time", 86_400.0, 99, r)["p"][0])
+    share = alarms("reciprocity", f"S4, replies to {reply:.0%}, 60 pairs, 60 days", "null model time", "recommended", np.array(p) <= 0.05, reply > 0)
+    if reply: assert share > 0.95
+    else: assert band(0.05, len(p))[0] <= share <= band(0.05, len(p))[1], share
+
+
+# ---- S4b: ties that come from activity alone
+
+@pytest.mark.parametrize("extra", [0.0, 0.15])
+def test_degree_preserving_null_holds_its_level_where_density_does_not(extra):
+    "Busy people are liked people, and choose independently of being chosen: rho calls that reciprocity, the null model does not; where a share of the ties is returned besides, it finds that"
     repetitions, draws, people = (1000, 199, 60) if LONG else (50, 99, 40)
-    p, z, beyond = [], [], []
+    if extra: repetitions //= 5
+    p, z, beyond, rho = [], [], [], []
     for r in range(repetitions):
         rng = np.random.default_rng([6, r])
         busy = rng.lognormal(-1.2, 1, people)
         odds = busy[:, None] * busy * (1 - np.eye(people))
-        u, v = np.nonzero(rng.random((people, people)) < odds / (1 + odds))
+        tied = rng.random((people, people)) < odds / (1 + odds)
+        u, v = np.nonzero(tied | (tied & (rng.random((people, people)) < extra)).T)
         def mutual(a, b):
             _, _, there, back = dyads(a, b)
             return 2 * ((there > 0) & (back > 0)).sum() / u.size
         drawn = nulls.rewired(u, v, np.zeros(u.size, int), rng)
         found = nulls.against([mutual(u, v)], np.array([[mutual(u, next(drawn))] for _ in range(draws)]))
-        density = u.size / people / (people - 1)
+        density, mean = u.size / people / (people - 1), found["null_mean"][0]
         p.append(found["p"][0]), z.append(found["z"][0])
+        rho.append([(mutual(u, v) - density) / (1 - density), (mutual(u, v) - mean) / (1 - mean)])
         beyond.append((mutual(u, v) - density) / (2 * density * (1 - density) / u.size) ** 0.5 > 1.645)
-    level = np.mean(np.array(p) <= 0.05)
-    assert (0.03 <= level <= 0.07) if LONG else level <= 0.1
+    scenario = f"S4b, {people} people of different activity, {extra:.0%} of the ties returned on purpose"
+    level = alarms("reciprocity", scenario, "null model configuration", "recommended", np.array(p) <= 0.05, extra > 0)
+    naive = alarms("reciprocity", scenario, "rho against density", "naive", beyond, extra > 0)
+    if extra:
+        assert level > 0.9
+        return
+    plain, held = (Runs("reciprocity", scenario, name, 0.0, np.array(rho)[:, i], role) for i, (name, role) in enumerate((("rho", "naive"), ("rho beyond the null model", "recommended"))))
+    assert band(0.05, repetitions)[0] <= level <= band(0.05, repetitions)[1], level
     assert abs(np.mean(z)) < 4 / repetitions**0.5 and 0.8 < np.std(z) < 1.25
-    assert np.mean(beyond) > 0.9, "a test against density must be shown to find reciprocity where there is none"
+    assert held.unbiased() and plain.bias > 0.05 and naive > 0.9, "a test against density must be shown to find reciprocity where there is none"

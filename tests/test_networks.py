@@ -12,13 +12,14 @@ import polars as pl
 import pytest
 from browser import browser
 from hypothesis import given, settings, strategies as st
+from scenarios_networks import pairs_of
 
 import trustlab as tl
 import trustlab.sources  # noqa: F401
 from trustlab import charts, nulls
 from trustlab.acts import from_acts
 from trustlab.core import InvalidParameter, NotIdentifiable
-from trustlab.cores import arcs, by_chance, draw_circle
+from trustlab.cores import by_chance, draw_circle
 from trustlab.distances import dealt, joint, rewired, summary
 from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.pictures import apart, layout, picture, written
@@ -265,12 +266,6 @@ def test_circles_against_networkx(seed, k):
     lab.close()
 
 
-def pairs_of(arcs):
-    forth = Counter((min(a, b), max(a, b), a < b) for a, b in arcs)
-    keys = sorted({k[:2] for k in forth})
-    return pl.DataFrame({"low": [a for a, _ in keys], "high": [b for _, b in keys], "forth": [forth[a, b, True] for a, b in keys], "back": [forth[a, b, False] for a, b in keys]})
-
-
 def drawn_arcs(rng, people, n):
     return {(a, b) for a, b in rng.integers(0, people, (n, 2)).tolist() if a != b}
 
@@ -296,19 +291,6 @@ def test_the_core_of_each_draw_is_networkx(null, k):
     assert got["null_mean"] == pytest.approx(each[:, 0].mean()) and got["null_sd"] == pytest.approx(each[:, 0].std(ddof=1)) and got["across_mean"] == pytest.approx(each[:, 1].mean())
     assert got["p"] == (1 + (each[:, 0] >= seen[0] - 1e-12).sum()) / (draws + 1) and got["across_p"] == (1 + (each[:, 1] >= seen[1]).sum()) / (draws + 1)
     assert 0 < got["null_mean"] < 1 and got["null_sd"] > 0
-
-
-def test_a_core_by_chance_is_not_called_more_than_chance():
-    "Ties drawn at random between people of very different activity: p is at most .1 in about a tenth of 150 networks, and hardly ever more"
-    low = 0
-    for seed in range(150):
-        rng = np.random.default_rng(seed)
-        busy = rng.pareto(1.5, 40) + 0.2
-        ends = rng.choice(40, (240, 2), p=busy / busy.sum())
-        frame = pairs_of({(a, b) for a, b in ends.tolist() if a != b})
-        start = next(nulls.rewired(*arcs(frame), np.zeros(arcs(frame)[0].size, np.int64), rng, rounds=50))
-        low += by_chance(pairs_of(set(zip(arcs(frame)[0].tolist(), start.tolist()))), np.ones(40, bool), np.zeros(40, np.int64), 2, "configuration", 19, seed)["p"] <= 0.1
-    assert 4 <= low <= 28, low
 
 
 def test_a_planted_circle_is_more_than_chance_and_the_null_can_be_asked_for_by_its_names(tmp_path):

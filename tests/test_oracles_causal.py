@@ -1,8 +1,5 @@
-"""Weights, matches, balance, E-values and Rosenbaum's bounds against loops in plain Python, published numbers, and known truth by Monte Carlo.
-
-TRUSTLAB_LONG=1 runs the Monte Carlo checks with their full number of repetitions."""
+"""Weights, matches, balance, E-values and Rosenbaum's bounds against loops in plain Python and published numbers; against known truth they are held in test_coverage_causal.py."""
 import json
-import os
 from fractions import Fraction
 from math import comb
 
@@ -10,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
+from scenarios_causal import people
 
 from trustlab import causal
 from trustlab.core import InvalidParameter, NotIdentifiable
 
-LONG = bool(os.environ.get("TRUSTLAB_LONG"))
 COVARIATES = ["age", "educ", "black", "hisp", "marr", "nodegree", "re74", "re75"]
 
 
@@ -124,15 +121,6 @@ def test_survey_controls_by_three_tools(lalonde):
 
 # ---- weights
 
-def people(rng, n, effect=1.0, binary=False):
-    x, kind = rng.normal(size=n), rng.choice(["a", "b", "c"], n)
-    e = 1 / (1 + np.exp(-(-0.4 + 0.8 * x + 0.7 * (kind == "b"))))
-    t = rng.random(n) < e
-    level = 0.5 * x - 0.6 * (kind == "b")
-    y = rng.random(n) < 1 / (1 + np.exp(-(level + effect * t))) if binary else level + effect * t * (1 + 0.5 * x) + rng.normal(size=n)
-    return pl.DataFrame({"x": x, "kind": kind, "t": t.astype(int), "y": np.asarray(y, float)})
-
-
 @pytest.mark.parametrize("estimand", ["ate", "att"])
 def test_weighted_means_by_hand(estimand):
     frame = people(np.random.default_rng(1), 400)
@@ -153,20 +141,6 @@ def test_errors_against_the_bootstrap(tool, estimand):
     frame, rng = people(np.random.default_rng(2), 1000), np.random.default_rng(3)
     draws = [tool(frame[rng.integers(0, 1000, 1000)], "t", "y", ["x", "kind"], estimand).estimate for _ in range(250)]
     assert abs(tool(frame, "t", "y", ["x", "kind"], estimand).se / np.std(draws) - 1) < 0.16
-
-
-@pytest.mark.parametrize("tool", [causal.ipw, causal.aipw])
-@pytest.mark.parametrize("estimand", ["ate", "att"])
-def test_coverage(tool, estimand):
-    reps, inside, estimates = 600 if LONG else 150, 0, []
-    big = people(np.random.default_rng(0), 1_000_000)
-    truth = 1.0 if estimand == "ate" else 1 + 0.5 * big.filter(pl.col("t") == 1)["x"].mean()
-    for seed in range(reps):
-        got = tool(people(np.random.default_rng(1000 + seed), 600), "t", "y", ["x", "kind"], estimand)
-        inside, _ = inside + (got.low <= truth <= got.high), estimates.append(got.estimate)
-        assert got.naive > truth - 1
-    assert abs(np.mean(estimates) - truth) < 0.1 * np.std(estimates) + 3 * np.std(estimates) / reps**0.5
-    assert (0.93 if LONG else 0.90) <= inside / reps <= (0.97 if LONG else 0.99), inside / reps
 
 
 @pytest.mark.parametrize("tool", [causal.ipw, causal.aipw])

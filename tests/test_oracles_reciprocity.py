@@ -123,6 +123,8 @@ def test_return_times_by_loops():
             gaps = [b - a for a, b in zip(reply, reply[1:])] + [span - reply[-1] + reply[0]] if reply else []
             missed += not any(0 < x - r[2] <= 60 for x in reply)
             open_ += 1 - sum(min(g, 60) for g in gaps) / span
+        replied = max((1 - missed / open_) / (1 - missed / open_ * 60 / span), 0)
+        open_ /= 1 - replied * 60 / span
         assert row["attributable"] == pytest.approx(1 - missed / open_) and row["by_chance"] == pytest.approx(1 - open_ / len(whole)) and row["attributable_low"] < row["attributable"] < row["attributable_high"]
         assert row["naive_median_seconds"] == np.median([w for w in after if w < math.inf])
     assert measure.detail.group_by("kind").len().height == 2 and measure.frame["started"].sum() + measure.frame["ended"].sum() > 0

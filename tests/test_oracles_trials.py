@@ -213,18 +213,6 @@ def test_both_worlds(push):
     assert abs(direct - np.log(1.5)) < 0.08, "given the covariate that it moves, the exposure has its direct effect only"
 
 
-def test_the_weekly_law_of_a_covariate_that_answers_move():
-    "S2b of the statistics sheet, 20 weeks: l' = .7 l + .25 exposed, weekly chances of exposure near logit(-3.2 + .9 l) and of the outcome .006 exp(.6 l + .3 exposed); there a marginal structural model comes within .06 of the log risk ratio"
-    law = dict(keep=0.7, push=0.25, ack=0.042 / 7, ack_l=0.9, hazard=0.006 / 7, hazard_l=0.6, hr=float(np.exp(0.3)), every=7.0)
-    worlds = [float((moving(1, 400_000, forced=forced, windows=20, **law)[0]["event_at"].fill_null(np.inf) <= 140).mean()) for forced in (False, True)]
-    assert worlds == pytest.approx([0.1338, 0.2553], abs=0.006) and worlds[1] / worlds[0] == pytest.approx(1.909, abs=0.05)
-    runs = [moving(seed, 20_000, windows=26, **law) for seed in range(31, 37)]
-    got = {adjust: [trials.sequential(people, ["l"], history, horizon="140d", every="7d", adjust=adjust) for people, history in runs] for adjust in ("both", "none")}
-    bias = {adjust: np.mean([np.log(ratio(r, "risk_ratio")["estimate"]) for r in results]) - np.log(worlds[1] / worlds[0]) for adjust, results in got.items()}
-    assert abs(bias["both"]) < 0.06 and bias["none"] == pytest.approx(np.log(2.17 / 1.909), abs=0.05), bias
-    assert np.mean([ratio(r, "risk_difference")["estimate"] for r in got["both"]]) == pytest.approx(worlds[1] - worlds[0], abs=0.012)
-
-
 def test_a_history_that_does_not_move_is_a_column():
     people = table(s2(8, 1500))
     once = people.select("id", "x", time="entry")

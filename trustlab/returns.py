@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPAN', 'EACH', 'CARD', 'OF_PAIRS', 'hashed', 'maybe_mutual', 'by_pair', 'first_return', 'waits', 'timed',
-           'ends_of_pairs', 'openings', 'coverage', 'attributable', 'return_times', 'ends_by_group', 'rates_of', 'draw']
+           'ends_of_pairs', 'openings', 'coverage', 'without_own', 'attributable', 'return_times', 'ends_by_group',
+           'rates_of', 'draw']
 
 # %% ../nbs/08_returns.ipynb #cb96a172
 from collections.abc import Sequence
@@ -152,12 +153,17 @@ def coverage(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: fl
     return out
 
 # %% ../nbs/08_returns.ipynb #599d33fa
+def without_own(ratio: np.ndarray, part: float) -> np.ndarray:
+    "How many times as much of the circle is open where an act's own reply, which covers `part` of it, is not among the acts turned; `ratio`: acts missed to those that the turned leave open"
+    return np.fmax((1 - ratio * part) / (1 - part), 1)
+
 def attributable(rows: pl.DataFrame, back: np.ndarray, code: np.ndarray, size: int, window: float, span: str = "store", level: float = 0.95) -> pl.DataFrame:
     """`by_chance` and `attributable` with its interval for groups 0..size-1, null where not identified; `back` is what `first_return` gave, `window` in seconds.
 
-    `span`: the circle's length, `store` (from the store's first act to the end of its sight) or `dyad` (from the pair's first act to its last). The interval takes pairs, not acts, as independent (a ratio's, on the logarithmic scale, with Student's quantile); fewer than five pairs have none."""
+    `span`: the circle's length, `store` (from the store's first act to the end of its sight) or `dyad` (from the pair's first act to its last, where an act's own reply is not taken out of chance). The interval takes pairs, not acts, as independent (a ratio's, on the logarithmic scale, with Student's quantile); fewer than five pairs have none."""
     giver, receiver, at, ends = (rows[c].to_numpy() for c in ("giver", "receiver", "at", "ends"))
-    covered = coverage(giver, receiver, at, window * 1e6, float(ends.max() - at.min()) if span == "store" else None)
+    whole = float(ends.max() - at.min()) if span == "store" else None
+    covered, part = coverage(giver, receiver, at, window * 1e6, whole), window * 1e6 / whole if whole else 0.0
     seen = np.flatnonzero(ends - at >= window * 1e6)
     missed = 1.0 - ((back[seen] >= 0) & (at[back[seen]] - at[seen] <= window * 1e6))
     low, high, group = np.minimum(giver, receiver)[seen], np.maximum(giver, receiver)[seen], code[seen]
@@ -168,14 +174,15 @@ def attributable(rows: pl.DataFrame, back: np.ndarray, code: np.ndarray, size: i
         ratio, pairs = total(m) / total(o), total(np.ones(who.size))
         error = np.sqrt(total((m - ratio[who] * o) ** 2) * pairs / (pairs - 1)) / total(m)
         reach = np.where((pairs >= 5) & (total(m) > 0), clusters.student(pairs - 1, level) * error, np.nan)
-        out = {"by_chance": 1 - total(o) / total(n), "attributable": 1 - ratio, "attributable_low": 1 - ratio * np.exp(reach), "attributable_high": 1 - ratio * np.exp(-reach)}
+        out = {"by_chance": 1 - total(o) / total(n) * without_own(ratio, part)}
+        for name, r in (("attributable", ratio), ("attributable_low", ratio * np.exp(reach)), ("attributable_high", ratio * np.exp(-reach))): out[name] = 1 - r / without_own(r, part)
     return pl.DataFrame({k: np.where(np.isfinite(v), v, np.nan) for k, v in out.items()}, nan_to_null=True)
 
 # %% ../nbs/08_returns.ipynb #5979230b
 SPAN = {"store": "from the store's first act to the end of its sight", "dyad": "from the pair's first act to its last"}
 EACH = {"act": ("acts given", "the act given"), "pair": ("pairs", "the pair's first act")}
 CARD = Card(
-    "Returns", "return_rate = F(window); attributable = 1 − (1 − p_observed) / (1 − p_chance), p_chance by circular shift of the acts back inside each pair",
+    "Returns", "return_rate = F(window); attributable = 1 − (1 − p_observed) / (1 − p_chance), p_chance by circular shift of the acts back inside each pair, an act's own reply taken out",
     "acts followed by a later act the other way within the window; pairs with acts both ways by who acted first and last",
     "all acts given; for attributable, those watched for the whole window", "0 < Δ ≤ window",
     "an act not returned by the end of coverage is censored there (Kaplan–Meier); given, returned and returning_acts are plain counts, and naive_median_seconds leaves out what is not returned",
