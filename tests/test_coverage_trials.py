@@ -111,10 +111,10 @@ def test_the_wrong_ones_are_seen_to_be_wrong(runs):
     assert independent.se < 0.9 * independent.sd and independent.coverage < 0.93, "rows taken for independent make the error too small"
 
 
-def test_matching_is_near_and_too_high(runs):
-    "A matched control who is answered leaves, and those are the engaged: what is left of the controls is less engaged than those whom they were matched to"
+def test_matching_is_near(runs):
+    "Both of a pair leave when the control is answered; what is left is what the caliper and the coarseness of the chance leave"
     _, found = runs
-    assert 0 < found["matched"].bias < 0.2
+    assert abs(found["matched"].bias) < (0.06 if LONG else 0.1) and found["matched"].coverage > (0.92 if LONG else 0.88)
 
 
 def mean_weight(people, covariates, history, **asked):

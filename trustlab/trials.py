@@ -301,21 +301,22 @@ def between(pairs: Sequence[tuple[Rows, Rows]], chance: Exposure, alike: Pattern
 
 # %% ../nbs/05b_trials.ipynb #3f7d9b7e
 def paired(found: Setting, chance: Exposure, caliper: float) -> tuple[list[tuple[Rows, Rows]], list[str]]:
-    "The two groups of each trial, row by row a pair, followed from the exposure for the whole horizon; and notes"
+    "The two groups of each trial, row by row a pair, followed from the exposure until the control is exposed, or for the whole horizon; and notes"
     crowd, window, out, alone, gone = found.people, window_of(found.people, found.every), [], 0, 0
     spread = lambda w: np.average((chance.pattern - np.average(chance.pattern, weights=w.sum(0))) ** 2, weights=w.sum(0))
     reach = caliper * np.sqrt((spread(chance.hits) + spread(chance.n - chance.hits)) / 2) + 1e-9
-    leave = np.minimum(crowd.stop, crowd.exposed), crowd.stop
-    event = crowd.event & (crowd.stop <= crowd.exposed), crowd.event
     for k in range(found.starts):
         one, other = np.flatnonzero(window == k), np.flatnonzero((crowd.stop > k * found.every) & ((window > k) | (window < 0)))
         a, b = causal.nearest(chance.pattern[found.alike.at(k)[one]], chance.pattern[found.alike.at(k)[other]], reach)
         alone += one.size - a.size
         one, other, since = one[a], other[b], crowd.exposed[one[a]]
-        there = leave[0][other] > since
+        there = np.minimum(crowd.stop, crowd.exposed)[other] > since
         gone += int((~there).sum())
         if not there.any(): continue
-        out.append(tuple(group(who, arm, np.zeros(who.size), leave[arm][who] - since[there], event[arm][who], k, found.edges[-1]) for arm, who in ((0, other[there]), (1, one[there]))))
+        one, other, since = one[there], other[there], since[there]
+        until = crowd.exposed[other]
+        pair = lambda arm, who: group(who, arm, np.zeros(who.size), np.minimum(crowd.stop[who], until) - since, crowd.event[who] & (crowd.stop[who] <= until), k, found.edges[-1])
+        out.append((pair(0, other), pair(1, one)))
     return out, [f"{alone:,} exposed people found nobody alike and {gone:,} pairs were dropped, their control gone before the exposure"] if alone or gone else []
 
 # %% ../nbs/05b_trials.ipynb #4505a8a3
