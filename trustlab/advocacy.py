@@ -95,7 +95,7 @@ left join (select post_key, max(score) as score from signal where basis = 'label
 
 def precision(lab: Lab) -> tuple[float, float, str]:
     "The 95 % interval of the share of the acts counted that are advocacy, and what it rests on; what was labelled as none is not counted, and what was labelled as one is sure"
-    n, yes, unread = lab.sql(LABELLED.format(acts=signals.acts_query())).row(0)
+    n, yes, unread = map(int, lab.sql(LABELLED.format(acts=signals.acts_query())).row(0))
     if n >= 5:
         low, high = ((yes + float(end) * unread) / max(yes + unread, 1) for end in jeffreys(yes, n))
         return low, high, f"{n} labels of this store"
