@@ -2,11 +2,12 @@
 import csv
 import warnings
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import polars as pl
 import pytest
+import test_oracles_measures as oracle
 
 import trustlab as tl
 import trustlab.sources  # noqa: F401
@@ -127,3 +128,34 @@ def test_every_contrast_is_answered_or_refused_in_words(town, pair, outcome):
     try: m = contrast(town, *pair, outcome=outcome, horizon="30d")
     except NotIdentifiable as error: assert any(c.isdigit() for c in str(error))
     else: assert m.frame["low"].le(m.frame["estimate"]).all() and m.notes[0].startswith("Verdict: ")
+
+
+def sent_away(path, people=500, seed=5):
+    "By a coin an answer sends people to another channel or helps; a problem is solved at .004 a day without an answer, .01 after the one and .03 after the other"
+    rng, rows = np.random.default_rng(seed), []
+    for person in range(people):
+        at, who, call = rng.uniform(0, 60), str(1000 + person), len(rows) + 1
+        rows.append([at, who, "@Acme my parcel is late", None])
+        solved = at + rng.exponential(1 / 0.004)
+        then, away = at + rng.uniform(0.1, 2), rng.random() < 0.5
+        if rng.random() < 0.8 and solved > then:
+            rows.append([then, "Acme", "Please send us a DM with your order number." if away else "I'm sorry the parcel is late, Ann. I have asked the depot to look for it today.", call])
+            solved = then + rng.exponential(1 / (0.01 if away else 0.03))
+        if solved < 150: rows.append([solved, who, "@Acme it works now, thank you!", None])
+        rows += [[d, who, "what a day", None] for d in rng.uniform(at, 150, rng.poisson(3))]
+    rows.append([200, "Acme", "bye", None])
+    start = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    oracle.write([{"id": str(i), "author": a, "inbound": a.isdigit(), "at": start + timedelta(days=float(d)), "parent": "" if p is None else str(p), "text": text} for i, (d, a, text, p) in enumerate(rows, 1)], path)
+
+
+def test_sending_people_away_and_whether_their_problem_is_solved(tmp_path):
+    "Redirect and resolution: better than no answer, and a third as good as help"
+    sent_away(tmp_path / "away.csv")
+    with tl.Lab() as lab:
+        lab.load(tmp_path / "away.csv", progress=False)
+        against, alone = contrast(lab, "taken_offline", "canned", "resolved", horizon="60d"), effect(lab, exposure="taken_offline", outcome="resolved", horizon="60d")
+    ratio = lambda m, method: m.frame.filter(method=method, estimand="hazard_ratio").row(0, named=True)
+    third, more = ratio(against, "contrast"), ratio(alone, "trials")
+    assert third["low"] < 1 / 3 < third["high"] < 0.7 and third["n"] > 350 and more["low"] < 2.5 < more["high"] and more["low"] > 1.5
+    for m in (against, alone): assert (sham := ratio(m, "placebo_exposure"))["low"] < 1 < sham["high"]
+    assert alone.params["exposure"] == "redirected" and "resolved" in alone.figure().layout.title.text
