@@ -457,6 +457,18 @@ def test_few_exposed_people_are_no_rate_however_many_posts(folder):
     assert m.suppressed(10).frame["exposed"].to_list() == [None]
 
 
+def test_who_left_is_watched_until_then(townsfolk, monkeypatch):
+    "Posting and silence end with leaving; who left before the first call is not there"
+    seen, frames = {}, effects.pieces
+    with townsfolk[0].pinned("inbound"): table, acts = cohort.people(townsfolk[0], "acknowledged", "posts", None, "account")
+    table = table.with_columns(cluster=pl.col("person"), competing_at=pl.when(pl.col("id") % 5 == 0).then(pl.col("entry") + pl.duration(days=9)).when(pl.col("id") % 5 == 1).then(pl.col("entry") - pl.duration(days=1)).cast(pl.Datetime("us")))
+    monkeypatch.setattr(effects, "pieces", lambda table, acts: seen.setdefault("rows", frames(table, acts)))
+    effects.again(table, effects.Again(acts, ["brand"], {"30d": 30 * DAY}, "7d", "acknowledged", "posts"))
+    days = dict(seen["rows"].group_by("id").agg(pl.col("days").sum()).rows())
+    whole = {i: (min(end, left) if left else end) - entry for i, entry, end, left in table.select("id", "entry", "end", "competing_at").rows()}
+    assert days == pytest.approx({i: span / timedelta(days=1) for i, span in whole.items() if span > timedelta()}, abs=1e-6) and len(days) < table.height
+
+
 def test_people_are_counted_once_in_trials_of_posts(townsfolk):
     m = tl.effect(townsfolk[0], outcome="silence", horizon="60d")
     row = row_of(m, "post_trials")

@@ -172,7 +172,8 @@ class Again:
         return paced_ratio(pieces(table, self.acts.filter(which)), self.fixed)
 
 def again(table: pl.DataFrame, asked: Again) -> tuple[pl.DataFrame, pl.DataFrame, str, list[str]]:
-    "The frame, the balance, the verdict and the notes for posts and for silence"
+    "The frame, the balance, the verdict and the notes for posts and for silence; who leaves is watched until then"
+    table = table.with_columns(end=pl.min_horizontal("end", "competing_at")).filter(pl.col("end") > pl.col("entry"))
     if not table["exposed_at"].is_not_null().any(): raise NotIdentifiable(f"Nobody of {table.height:,} people was exposed while they could be followed, so there is nothing to compare.")
     return of_posts(table, asked) if asked.outcome == "posts" else of_silence(table, asked)
 
