@@ -7,7 +7,7 @@ import pytest
 from monte_carlo import LONG, Runs, alarms, band, reps
 from scenarios_hazards import gaps, intervals, periods, s2, s3
 
-from trustlab.effects import ratio_of
+from trustlab.posting import ratio_of
 from trustlab.hazards import cox, fit_cox, proportional_hazards
 from trustlab.recurrent import frailty, mean_cumulative_count
 
