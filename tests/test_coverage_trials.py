@@ -117,6 +117,33 @@ def test_matching_is_near(runs):
     assert abs(found["matched"].bias) < (0.06 if LONG else 0.1) and found["matched"].coverage > (0.92 if LONG else 0.88)
 
 
+def calls(seed, ratio, people=400):
+    "Calls of people who differ in engagement (recorded) and in pace (not): the engaged are answered more and post more, and an answer multiplies the rate of the 30 days after the window by `ratio`"
+    rng = np.random.default_rng(seed)
+    x, pace = rng.normal(size=people), rng.gamma(1 / 0.8, 0.8, people)
+    who = np.repeat(np.arange(people), 1 + rng.poisson(2 * pace))
+    answered = rng.random(who.size) < 1 / (1 + np.exp(0.5 - 0.8 * x[who]))
+    days = rng.uniform(10, 30, who.size)
+    count = rng.poisson(days * 0.05 * np.exp(0.5 * x[who]) * pace[who] * np.where(answered, ratio, 1))
+    rows = pl.DataFrame({"cluster": who, "x": x[who], "entry": np.zeros(who.size), "end": 14 + days, "exposed_at": np.where(answered, 0.5, np.nan)})
+    return rows.with_columns(pl.col("exposed_at").fill_nan(None), event_at=pl.lit(None, pl.Float64)), count, days
+
+
+@pytest.mark.parametrize("ratio", [1.25, 1.0])
+def test_rates_after_calls(ratio):
+    "The trials of posts (page Posting): several calls of a person, and how often that person posts after each"
+    out = {"rates after calls": [], "rates after calls, unadjusted": []}
+    for seed in range(REPS):
+        rows, count, days = calls(seed, ratio)
+        for name, covariates in zip(out, (["x"], [])): out[name].append(ends(trials.rate_after(trials.setting(rows, covariates, horizon="30d"), 14.0, count, days), "rate_ratio"))
+    scenario, (right, raw) = f"rate ratio {ratio:g}, calls of 400 people", out
+    found = Runs("trials", scenario, right, np.log(ratio), out[right]).honest(log=True)
+    if ratio == 1: found.quiet()
+    else: assert found.rejects > 0.5
+    wrong = Runs("trials", scenario, raw, np.log(ratio), out[raw], "naive")
+    assert wrong.bias > 0.2 and wrong.coverage < 0.8
+
+
 def mean_weight(people, covariates, history, **asked):
     "The mean stabilised weight of all who begin a trial, exposed in its first window or not"
     found = trials.setting(people, covariates, history, **asked)
