@@ -511,6 +511,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'trustlab.effects.draw': ('effect.html#draw', 'trustlab/effects.py'),
                                   'trustlab.effects.early': ('effect.html#early', 'trustlab/effects.py'),
                                   'trustlab.effects.effect': ('effect.html#effect', 'trustlab/effects.py'),
+                                  'trustlab.effects.fewest': ('effect.html#fewest', 'trustlab/effects.py'),
                                   'trustlab.effects.forest': ('effect.html#forest', 'trustlab/effects.py'),
                                   'trustlab.effects.looked_at': ('effect.html#looked_at', 'trustlab/effects.py'),
                                   'trustlab.effects.newcomers': ('effect.html#newcomers', 'trustlab/effects.py'),

@@ -17,7 +17,7 @@ from . import signals, trials
 from .calls import answerable, brands_of
 from .cohort import EXPOSURES, OUTCOMES, READS, SPOKEN, covariates_of, named, people, placebo
 from .core import *
-from .effects import blind, early, forest, looked_at, right_finds, spoken_verdict, with_false_finds
+from .effects import blind, early, fewest, forest, looked_at, right_finds, spoken_verdict, with_false_finds
 from .identity import PER, card_per, persons_note, pinned_per
 from .patterns import patterns, tallies
 from .person_time import FRAME
@@ -79,7 +79,7 @@ def dose_response(lab: Lab, outcome: str = "advocacy", doses: int = 3, horizon: 
         said += [f"dose {n}: {spoken_verdict(found.verdict, blind(who, args['history'], every), outcome, moved)}", *(f"dose {n}: {note}" for note in [*looked_at(found), *more]), *(note for note in found.notes if note not in said)]
     frame = pl.concat(frames)
     params = {"outcome": outcome, "doses": doses, "horizon": list(spans), "every": every, "brand": brands, "per": per}
-    return Measure("dose_response", frame, card_per(DOSE_CARD, per), draw_doses, [*notes, *said], params, pl.concat(tables), people=frame["n"].to_list())
+    return Measure("dose_response", frame, card_per(DOSE_CARD, per), draw_doses, [*notes, *said], params, pl.concat(tables), people=fewest(frame))
 
 # %% ../nbs/09c_contrasts.ipynb #d05e0001
 def controlled(table: pl.DataFrame) -> str | None:
@@ -138,7 +138,7 @@ def contrast(lab: Lab, exposure: str = "giveaway", against: str = "acknowledged"
     frame = pl.concat([best.frame.with_columns(method=pl.lit("contrast")), *sham, plain.frame.with_columns(method=pl.lit("contrast_unadjusted"))])
     frame, more = with_false_finds(frame, best.curves, *right_finds(lab, outcome), "contrast")
     params = {"exposure": exposure, "against": against, "outcome": outcome, "horizon": list(spans), "every": every, "brand": brands, "per": per}
-    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *more, *looked_at(best), *best.notes], params, best.balance, frame["n"].to_list())
+    return Measure("contrast", frame, card_per(CARD, per), draw_contrast, [f"Verdict: {line}", *notes, *said, *more, *looked_at(best), *best.notes], params, best.balance, [min(k, n - k) for k, n in zip(fewest(frame), frame["n"])])
 
 # %% ../nbs/09c_contrasts.ipynb #17095e1a
 def draw_contrast(measure: Measure) -> Any:

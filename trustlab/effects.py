@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNSEEN', 'CARD', 'CARD_AGAIN', 'NAIVE', 'NAIVE_RATES', 'OWN', 'blind', 'newcomers', 'right_finds', 'with_false_finds',
-           'spoken_verdict', 'effect', 'once', 'beside', 'early', 'looked_at', 'Again', 'again', 'of_silence',
+           'spoken_verdict', 'effect', 'once', 'beside', 'fewest', 'early', 'looked_at', 'Again', 'again', 'of_silence',
            'refused', 'of_posts', 'paced_verdict', 'forest', 'draw']
 
 # %% ../nbs/09b_effect.ipynb #6958d330
@@ -115,7 +115,7 @@ def effect(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocacy", 
     table, fixed = covariates_of(table.with_columns(cluster=pl.col("person")))
     repeated = outcome in ("posts", "silence")
     frame, balance, line, said = again(table, Again(acts, fixed, spans, every, exposure, outcome)) if repeated else once(lab, table, acts, fixed, spans, every, outcome)
-    return Measure("effect", frame, card_per(CARD_AGAIN if repeated else CARD, per), draw, [f"Verdict: {line}", *notes, *early(table), *said, NAIVE_RATES if outcome == "posts" else NAIVE], params, balance, [min(n, e or n) for n, e in frame.select("n", "exposed").rows()])
+    return Measure("effect", frame, card_per(CARD_AGAIN if repeated else CARD, per), draw, [f"Verdict: {line}", *notes, *early(table), *said, NAIVE_RATES if outcome == "posts" else NAIVE], params, balance, fewest(frame))
 
 # %% ../nbs/09b_effect.ipynb #effec702
 def once(lab: Lab, table: pl.DataFrame, acts: pl.DataFrame, fixed: list[str], spans: dict[str, float], every: str, outcome: str) -> tuple[pl.DataFrame, pl.DataFrame, str, list[str]]:
@@ -139,6 +139,10 @@ def beside(frame: pl.DataFrame, name: str, table: pl.DataFrame, asked: dict[str,
     except NotIdentifiable as error: return frame, [f"{name} has no answer: {error}"]
     adjusted = ~pl.col("method").is_in(["trials_unadjusted", "naive_ever"])
     return pl.concat([frame.filter(adjusted), rows.with_columns(method=pl.lit(name)), frame.filter(~adjusted)]), []
+
+def fewest(frame: pl.DataFrame) -> list[int]:
+    "How many people stand behind each row: the exposed, where they are fewer than all"
+    return [min(n, exposed or n) for n, exposed in frame.select("n", "exposed").rows()]
 
 def early(table: pl.DataFrame) -> list[str]:
     "A note on those who may have been answered before sight began"
