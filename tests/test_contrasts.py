@@ -93,7 +93,7 @@ def town(tmp_path_factory):
 def test_a_giveaway_against_an_answer_is_told_with_what_speaks_against_it(town):
     "Who joins a giveaway is engaged, and that shows in posts before: the groups cannot be made alike, and the verdict says so"
     m = contrast(town, horizon="14d")
-    assert m.frame["method"].unique(maintain_order=True).to_list() == ["contrast", "placebo_exposure", "contrast_unadjusted"] and m.notes[0].startswith("Verdict: No causal reading: ") and m.frame["max_smd"][0] > 0.1
+    assert m.frame["method"].unique(maintain_order=True).to_list() == ["contrast", "contrast_corrected", "placebo_exposure", "contrast_unadjusted"] and m.notes[0].startswith("Verdict: No causal reading: ") and m.frame["max_smd"][0] > 0.1
     assert m.detail["smd_after"].abs().max() < m.detail["smd_before"].abs().max() and m.params["against"] == "acknowledged" and m.frame["negative_control"][0] is not None
     assert m.figure().data[0].x and "giveaway against acknowledged" in m.figure().layout.title.text and str(m.frame["n"].max()) in m.figure().to_json().replace(",", "")
     assert m.people == [min(e, n - e) for n, e in m.frame.select("n", "exposed").rows()] and max(m.people) < m.frame["n"].max()
