@@ -141,7 +141,7 @@ def placebo(table: pl.DataFrame) -> pl.DataFrame:
     wait, order = pl.col("exposed_at") - pl.col("entry"), {"partition_by": firm(table), "order_by": ["entry", "id"]}
     after = lambda column, j: column.shift(-j).over(**order)
     delay = after(wait, 1)
-    if "person" in table.columns:
+    if "person" in table.columns and table["person"].n_unique() < table.height:
         for j in range(5, 0, -1): delay = pl.when(after(pl.col("person"), j) != pl.col("person")).then(after(wait, j)).otherwise(delay if j < 5 else after(wait, 6))
     return table.with_columns(exposed_at=pl.col("entry") + delay).with_columns(exposed_at=pl.when(pl.col("exposed_at") < pl.col("end")).then("exposed_at"))
 
