@@ -2,6 +2,7 @@
 
     python bench/loops.py                           1 million acts, with and without a brand hub
     python bench/loops.py --acts 10000000           without the peers that take minutes
+    python bench/loops.py --growth                  1, 10 and 50 million acts, beside n log n and a plain sort of the same acts
     python bench/loops.py --peers PATH/TO/python    igraph, NetworkX and Raphtory from another environment
 
 Each step runs in a process of its own on the same arrays; a peer that is not installed is said to be absent."""
@@ -132,6 +133,11 @@ def loops_raphtory(u, v, t):
     return [list(algorithms.global_temporal_three_node_motif(graph, WINDOW, 2))[-5]]
 
 
+def sorted_acts(u, v, t):
+    "The acts put in order by pair and time: what n log n comes to on this machine, caches and all"
+    return [int(np.lexsort((t, v, u))[0] >= 0)]
+
+
 def kernels(u, v, t):
     "What `reciprocity` needs on whole numbers: dyads, first returns, and the curve of the waits"
     from trustlab import survival
@@ -170,7 +176,7 @@ def whole(u, v, t):
 
 
 STEPS = {"dyads": dyads, "dyads by a sort": dyads_sort, "dyads in Polars": dyads_polars, "dyads in igraph": dyads_igraph, "dyads in NetworkX": dyads_networkx, "returns": returns, "returns by a dict loop": returns_dict,
-         "returns by a DuckDB join": returns_join, "kernels": kernels, "the store": store, "reciprocity from a store": whole, "loops of 3": loops_of(3), "loops of 4": loops_of(4), "loops of 5": loops_of(5), "loops of 3 in Raphtory": loops_raphtory}
+         "returns by a DuckDB join": returns_join, "kernels": kernels, "the store": store, "reciprocity from a store": whole, "loops of 3": loops_of(3), "loops of 4": loops_of(4), "loops of 5": loops_of(5), "loops of 3 in Raphtory": loops_raphtory, "a sort by pair and time": sorted_acts}
 PEERS = {"dyads in igraph": ("dyads", 10), "dyads in NetworkX": ("dyads", 40), "loops of 3 in Raphtory": ("loops of 3", 8), "returns by a dict loop": ("returns", 3)}
 BOUNDS = {"dyads by a sort": ("dyads", 1.5), "dyads in Polars": ("dyads", 1.5), "returns by a DuckDB join": ("returns", 1.5), "kernels": ("reciprocity from a store", 3)}
 
@@ -189,12 +195,30 @@ def run_step(step: str, data: str) -> None:
     try:
         for word, module in loaded.items():
             if word in step: __import__(module)
-        if not any(word in step for word in ("igraph", "NetworkX", "Raphtory", "by a")): __import__("trustlab.temporal_loops")
+        if not any(word in step for word in ("igraph", "NetworkX", "Raphtory", "by a", "a sort")): __import__("trustlab.temporal_loops")
     except ImportError as missing: return print(json.dumps({"absent": str(missing)}))
     began = time.process_time()
     said = STEPS[step](u, v, t)
     if isinstance(said, tuple): began, said = said
     print(json.dumps({"cpu": time.process_time() - began, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "said": said}))
+
+
+def growth(rounds: int, peers: str, sizes: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000)) -> bool:
+    "How processor seconds grow with the acts; a step misses where they grow by more than n log n and by more than those of a plain sort of the same acts"
+    steps, cpu = ("a sort by pair and time", "dyads", "returns", "loops of 3"), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for acts in sizes:
+            made(data := Path(folder) / "acts.npz", acts)
+            runs = {s: [measured(s, data, peers) for _ in range(rounds)] for s in steps}
+            cpu[acts] = {s: float(np.median([r["cpu"] for r in found])) for s, found in runs.items()}
+            for s in steps: print(f"  {acts:11,} {s:24} {cpu[acts][s]:8.2f} s  peak {max(r['peak'] for r in runs[s]):6.0f} MB", flush=True)
+    missed = False
+    for few, many in ((sizes[0], sizes[1]), (sizes[1], sizes[2]), (sizes[0], sizes[2])):
+        law = many * np.log(many) / few / np.log(few)
+        grown = {s: cpu[many][s] / cpu[few][s] for s in steps}
+        print(f"  from {few:,} to {many:,}: n log n {law:.1f} x, " + ", ".join(f"{s} {x:.1f} x{'  MISSED' if x > max(law, grown[steps[0]]) else ''}" for s, x in grown.items()), flush=True)
+        missed |= any(x > max(law, grown[steps[0]]) for x in grown.values())
+    return missed
 
 
 def main() -> None:
@@ -203,11 +227,13 @@ def main() -> None:
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--peers", default=sys.executable, help="a Python that has igraph, networkx and raphtory")
     ask.add_argument("--only", help="steps to run, by commas", default="")
+    ask.add_argument("--growth", action="store_true", help="1, 10 and 50 million acts")
     ask.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     ask.add_argument("data", nargs="?", help=argparse.SUPPRESS)
     args = ask.parse_args()
     if args.step: return run_step(args.step, args.data)
-    wanted = [s.strip() for s in args.only.split(",") if s.strip()] or [s for s in STEPS if args.acts <= 1_000_000 or s not in PEERS]
+    if args.growth: sys.exit(growth(args.rounds, args.peers))
+    wanted = [s.strip() for s in args.only.split(",") if s.strip()] or [s for s in STEPS if s != "a sort by pair and time" and (args.acts <= 1_000_000 or s not in PEERS)]
     missed = False
     with tempfile.TemporaryDirectory() as folder:
         for name, more in (("plain", {}), ("a hub with 20 % of all acts", {"hub": 0.2}), ("one pair with 100,000 acts", {"pair": 100_000})):

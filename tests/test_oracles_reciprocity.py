@@ -228,6 +228,14 @@ def test_times_of_any_width_and_windows_of_any_length(kind):
     assert tloops.all_loops(u, v, t, 1, [3])[0][0] == 0
 
 
+def test_a_window_longer_than_all_times_holds_every_loop_however_times_are_rounded():
+    at = np.arange(30)
+    u, v, whole = at % 3, (at + 1) % 3, None
+    for time in (at, at / 7, at / 7 + 0.1, at / 7 + 1 / 3, at / 10 + 1e6):
+        found = tloops.all_loops(u, v, time, 1e9, [3])[0][0]
+        assert found == (whole := whole or found) > 0
+
+
 def test_times_that_are_far_from_the_rest_make_no_slices_of_their_own():
     at = np.append(np.arange(50_000), 10**15)
     assert len(tloops.cuts(at, 10, 10_000)) == 7 and tloops.cuts(at[:0], 10, 1) == [0] and tloops.cuts(np.array([0, 5, 5, 5, 10, 11, 16]), 5, 1) == [0, 4, 6, 7]

@@ -1818,6 +1818,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'trustlab.temporal_loops.all_loops': ( 'temporal_loops.html#all_loops',
                                                                                 'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.arcs_of': ('temporal_loops.html#arcs_of', 'trustlab/temporal_loops.py'),
+                                         'trustlab.temporal_loops.by_size': ('temporal_loops.html#by_size', 'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.chains': ('temporal_loops.html#chains', 'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.cuts': ('temporal_loops.html#cuts', 'trustlab/temporal_loops.py'),
                                          'trustlab.temporal_loops.draw': ('temporal_loops.html#draw', 'trustlab/temporal_loops.py'),
