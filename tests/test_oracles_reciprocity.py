@@ -231,7 +231,7 @@ def test_times_of_any_width_and_windows_of_any_length(kind):
 def test_a_window_longer_than_all_times_holds_every_loop_however_times_are_rounded():
     at = np.arange(30)
     u, v, whole = at % 3, (at + 1) % 3, None
-    for time in (at, at / 7, at / 7 + 0.1, at / 7 + 1 / 3, at / 10 + 1e6):
+    for time in (at, at / 7, (at + 8) / 7, (at + 15) / 7, (at + 25) / 7):
         found = tloops.all_loops(u, v, time, 1e9, [3])[0][0]
         assert found == (whole := whole or found) > 0
 
