@@ -564,6 +564,27 @@ def test_verdicts_are_refused_for_a_placebo_that_works_and_for_unseen_engagement
     assert spoken_verdict("No causal reading: few.", 0.9, "silence", (0.2, 0.9)).count(";") == 3
 
 
+@pytest.mark.parametrize("ratio, refused", [((1.51, 2.0), False), ((1.49, 2.0), True), ((0.3, 0.66), False), ((0.3, 0.68), True), ((0.5, 2.0), True)])
+def test_a_ratio_that_unseen_engagement_could_bring_is_no_effect(ratio, refused):
+    from trustlab.effects import UNSEEN, spoken_verdict
+    moved = "The exposed had more outcomes than like people without, as an effect would show; that rests on nothing."
+    said = spoken_verdict(moved, 0.1, ratio=ratio)
+    assert (said == f"{moved} {UNSEEN}") is not refused and said.startswith("No causal reading: the hazard ratio") is refused
+    assert spoken_verdict("No difference.", 0.1, ratio=ratio) == "No difference."
+
+
+@pytest.mark.parametrize("hr, seed, held", [(1.0, 4, False), (3.0, 1, True)])
+def test_engagement_that_no_post_shows_is_not_taken_for_an_effect(hr, seed, held, tmp_path):
+    "Everybody posts often, the engaged are answered sooner and recommend more: a small ratio is refused, one of three is told with what it rests on"
+    tl.write(tl.simulate(seed, scenario="null", customers=800, days=240, brands=1, mu0=0.2, a=0.004, a_canned=0.002, hr=hr, hr_canned=hr), tmp_path)
+    with warnings.catch_warnings(), tl.Lab() as lab:
+        warnings.simplefilter("ignore")
+        lab.load(tmp_path / "twcs.csv", progress=False)
+        found = tl.effect(lab)
+    row = found.frame.filter((pl.col("method") == "trials") & (pl.col("estimand") == "hazard_ratio")).row(0, named=True)
+    assert row["low"] > 1 and ("as an effect would show" in found.notes[0]) is held and ("engagement that no post shows can bring" in found.notes[0]) is not held
+
+
 def test_posts_known_before_an_exposure_are_counted_as_a_loop_counts_them():
     from trustlab.cohort import SEEN
     from trustlab.effects import blind

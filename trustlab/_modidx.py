@@ -519,6 +519,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'trustlab.effects.of_silence': ('effect.html#of_silence', 'trustlab/effects.py'),
                                   'trustlab.effects.once': ('effect.html#once', 'trustlab/effects.py'),
                                   'trustlab.effects.paced_verdict': ('effect.html#paced_verdict', 'trustlab/effects.py'),
+                                  'trustlab.effects.ratio_of': ('effect.html#ratio_of', 'trustlab/effects.py'),
                                   'trustlab.effects.refused': ('effect.html#refused', 'trustlab/effects.py'),
                                   'trustlab.effects.right_finds': ('effect.html#right_finds', 'trustlab/effects.py'),
                                   'trustlab.effects.spoken_verdict': ('effect.html#spoken_verdict', 'trustlab/effects.py'),

@@ -17,7 +17,7 @@ from . import signals, trials
 from .calls import answerable, brands_of
 from .cohort import EXPOSURES, OUTCOMES, READS, SPOKEN, covariates_of, named, people, placebo
 from .core import *
-from .effects import blind, early, fewest, forest, looked_at, right_finds, spoken_verdict, with_false_finds
+from .effects import blind, early, fewest, forest, looked_at, ratio_of, right_finds, spoken_verdict, with_false_finds
 from .identity import PER, card_per, persons_note, pinned_per
 from .patterns import patterns, tallies
 from .person_time import FRAME
@@ -76,7 +76,7 @@ def dose_response(lab: Lab, outcome: str = "advocacy", doses: int = 3, horizon: 
         tables.append(found.balance.select(pl.lit(n).cast(pl.Int64).alias("dose"), pl.all()))
         moved = sham[0].select("low", "high").row(0) if sham else None
         if not sham: more = [*more, "the placebo exposure has no answer"]
-        said += [f"dose {n}: {spoken_verdict(found.verdict, blind(who, args['history'], every), outcome, moved)}", *(f"dose {n}: {note}" for note in [*looked_at(found), *more]), *(note for note in found.notes if note not in said)]
+        said += [f"dose {n}: {spoken_verdict(found.verdict, blind(who, args['history'], every), outcome, moved, ratio_of(found))}", *(f"dose {n}: {note}" for note in [*looked_at(found), *more]), *(note for note in found.notes if note not in said)]
     frame = pl.concat(frames)
     params = {"outcome": outcome, "doses": doses, "horizon": list(spans), "every": every, "brand": brands, "per": per}
     return Measure("dose_response", frame, card_per(DOSE_CARD, per), draw_doses, [*notes, *said], params, pl.concat(tables), people=fewest(frame))
@@ -134,7 +134,7 @@ def contrast(lab: Lab, exposure: str = "giveaway", against: str = "acknowledged"
     swapped = rows.with_columns(exposed_at=pl.when(pl.col("exposed_at").is_not_null().shift(-1).over("brand", order_by=["entry", "id"])).then("entry"))
     try: sham = [trials.at_landmark(trials.setting(swapped, **args), 0.0, False, 20.0, 0.95).frame.filter(estimand="hazard_ratio").with_columns(method=pl.lit("placebo_exposure"))]
     except NotIdentifiable as error: sham, said = [], [*said, f"placebo_exposure has no answer: {error}"]
-    line = spoken_verdict(best.verdict, blind(rows, args["history"], every), outcome, sham[0].select("low", "high").row(0) if sham else None).replace("The exposed had", f"Those with {exposure} first had").replace("like people without", f"like people with {against} first")
+    line = spoken_verdict(best.verdict, blind(rows, args["history"], every), outcome, sham[0].select("low", "high").row(0) if sham else None, ratio_of(best)).replace("The exposed had", f"Those with {exposure} first had").replace("like people without", f"like people with {against} first")
     frame = pl.concat([best.frame.with_columns(method=pl.lit("contrast")), *sham, plain.frame.with_columns(method=pl.lit("contrast_unadjusted"))])
     frame, more = with_false_finds(frame, best.curves, *right_finds(lab, outcome), "contrast")
     params = {"exposure": exposure, "against": against, "outcome": outcome, "horizon": list(spans), "every": every, "brand": brands, "per": per}
