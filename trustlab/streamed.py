@@ -205,7 +205,7 @@ def keyed_by_time(us: np.ndarray, row: np.ndarray) -> pl.Series:
 class Streamed:
     """A town that is drawn block by block. `rules`: its law. `params`: what it was made with. `law`: the truths that follow from the law. `truth`: these, and what came about in this town (draws it once).
 
-    `blocks()` yields (posts, acts) frames; `posts`, `people`, `acts` and `moods` are all of them at once, for towns that fit into memory; `write(folder)` writes the exports."""
+    `blocks()` yields (posts, acts) frames; `posts`, `people` and `moods` are all of them at once, for towns that fit into memory; `write(folder)` writes the exports."""
     seed: int
     customers: int
     days: int
