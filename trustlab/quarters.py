@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LAW', 'SHARES', 'POSITIVE', 'ANY', 'SCENARIOS', 'STREAMS', 'TRADES', 'ITEMS_OF', 'BRANDS', 'HOURS', 'WEEK',
            'QUANTILE', 'OPEN', 'SIGMA', 'WINDOW', 'rules', 'stream', 'Place', 'apportioned', 'places', 'temper',
-           'People', 'people', 'by_profile', 'immigrants', 'offspring', 'paced', 'rung', 'Calls', 'hazards',
-           'deletions', 'settled', 'first_answers', 'called', 'friends', 'onlookers', 'poisson_by_inverse', 'keyed',
-           'campaigns', 'entries', 'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
+           'People', 'people', 'by_profile', 'immigrants', 'offspring', 'paced', 'rung', 'moods', 'lift', 'Calls',
+           'hazards', 'deletions', 'settled', 'first_answers', 'called', 'friends', 'onlookers', 'poisson_by_inverse',
+           'keyed', 'campaigns', 'entries', 'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
 
 # %% ../nbs/04a_quarters.ipynb #f3288dc7
 import math
@@ -27,17 +27,19 @@ LAW: dict[str, float] = {
     "a": 0.03, "a_canned": 0.01, "a_x": 0.8, "a_u": 0.0, "v_u": 1.0, "brand_sd": 0.4, "office": 0.0, "peer": 0.06, "rel": 1.0,
     "h0": 0.0025, "g_x": 0.7, "d_u": 0.0, "hr": 1.5, "hr_canned": 1.5, "rc": 0.0, "pi": 0.35, "m": 0.25,
     "giveaways": 0.0, "join": 0.2, "hr_inc": 3.0, "bystanders": 0.0, "hr_by": 1.0, "degree": 0.0, "homophily": 2.0, "tied": 0.5, "contagion": 0.0,
-    "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0, "personal_se": 1.0, "personal_sp": 1.0}
+    "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0, "personal_se": 1.0, "personal_sp": 1.0,
+    "mood": 0.0, "mood_keep": 0.7, "mood_lift": 0.25, "a_l": 0.9, "g_l": 0.6}
 SHARES = ("bluesky", "slack", "mastodon", "profile", "office", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp", "personal_se", "personal_sp")
 POSITIVE = ("mu0", "beta", "a", "h0", "hr", "hr_canned", "m", "hr_inc", "hr_by", "deleted_after")
-ANY = ("b_x", "a_x", "a_u", "g_x", "d_u")
+ANY = ("b_x", "a_x", "a_u", "g_x", "d_u", "mood_lift", "a_l", "g_l")
 
 SCENARIOS: dict[str, dict[str, float]] = {
     "plain": {}, "null": {"hr": 1.0, "hr_canned": 1.0},
     "canned": {"hr": 2.0, "hr_canned": 1.0}, "bursts": {"branching": 0.3, "profile": 1.0}, "hidden": {"a_u": 0.6, "d_u": 0.5, "rel": 0.6}, "more": {"theta": 1.25},
     "giveaways": {"giveaways": 6.0}, "thanked": {"rc": 0.5}, "bystanders": {"bystanders": 2.0, "hr_by": 1.1}, "network": {"degree": 6.0, "contagion": 2.0, "bystanders": 1.0},
     "vanishing": {"deleted": 0.05, "leave": 0.0005, "bluesky": 0.5}, "platforms": {"bluesky": 0.2, "slack": 0.1, "mastodon": 0.1}, "team": {"staff": 0.5, "partners": 0.3, "bluesky": 0.3, "slack": 0.2},
-    "labels": {"label_se": 0.8, "label_sp": 0.97, "personal_se": 0.9, "personal_sp": 0.95}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126}}
+    "labels": {"label_se": 0.8, "label_sp": 0.97, "personal_se": 0.9, "personal_sp": 0.95}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126},
+    "moods": {"mood": 1.0}}
 SCENARIOS["full"] = {k: v for part in SCENARIOS.values() for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
 
 # %% ../nbs/04a_quarters.ipynb #4fe276ce
@@ -47,7 +49,7 @@ def rules(scenario: str = "plain", **given: float) -> dict[str, float]:
         choose("parameter", name, LAW)
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         low = -math.inf if name in ANY else 1e-9 if name in POSITIVE else 1 if name == "brands" else 0
-        high = 1 if name in SHARES + ("entry",) else 50 if name == "brands" else 0.95 if name == "branching" else math.inf
+        high = 1 if name in SHARES + ("entry",) else 50 if name == "brands" else 0.95 if name in ("branching", "mood_keep") else math.inf
         if not (number and low <= value <= high and (name != "brands" or float(value).is_integer())):
             raise InvalidParameter(f"{name} must be a {'whole ' if name == 'brands' else ''}number from {low:g} to {high:g}; got {value!r}.")
     p = LAW | SCENARIOS[choose("scenario", scenario, SCENARIOS)] | given
@@ -56,7 +58,7 @@ def rules(scenario: str = "plain", **given: float) -> dict[str, float]:
 
 # %% ../nbs/04a_quarters.ipynb #980d84bd
 STREAMS = ("traits", "hidden", "proxy", "pace", "favour", "entry", "leave", "posts", "bursts", "theta", "personal", "canned", "peer", "helper", "deleted", "returns", "seen", "seen_who", "seen_when",
-           "network", "join", "advocacy", "thanks", "team", "text", "text_item", "label", "delete_rest", "seen_how", "own", "label_answer")
+           "network", "join", "advocacy", "thanks", "team", "text", "text_item", "label", "delete_rest", "seen_how", "own", "label_answer", "mood")
 
 def stream(seed: int, quarter: int, part: str) -> np.random.Generator:
     "The random stream of one part of one quarter"
@@ -159,11 +161,29 @@ def paced(office: float) -> np.ndarray:
     "How much of a week's pace has passed at the beginning of each of its hours, and at its end, in days"
     return np.append(0, np.cumsum(np.where(OPEN, 1, 1 - office))) / 24
 
-def rung(at: np.ndarray, need: np.ndarray, office: float) -> np.ndarray:
-    "When `need` days of pace have passed since the days `at`"
-    hours, passed = np.arange(169) / 24, paced(office)
-    with np.errstate(invalid="ignore"): week, part = np.divmod(at // 7 * passed[-1] + np.interp(at % 7, hours, passed) + need, passed[-1])
-    return np.where(np.isfinite(need), np.maximum(7 * week + np.interp(part, passed, hours), at), np.inf)
+def rung(at: np.ndarray, need: np.ndarray, office: float, weekly: np.ndarray = np.ones((1, 1))) -> np.ndarray:
+    "When `need` days of pace have passed since the days `at`. `weekly`: a factor of the pace for each week of the town, one row per day of `at`; the last holds ever after"
+    hours, passed, row, last = np.arange(169) / 24, paced(office), np.arange(at.size), weekly.shape[1] - 1
+    weekly = np.broadcast_to(weekly, (at.size, last + 1))
+    before = np.cumsum(np.concatenate([np.zeros((at.size, 1)), passed[-1] * weekly[:, :-1]], axis=1), axis=1)
+    week = np.minimum(at // 7, last).astype(int)
+    due = before[row, week] + weekly[row, week] * ((at // 7 - week) * passed[-1] + np.interp(at % 7, hours, passed)) + need
+    week = (before[:, 1:] <= due[:, None]).sum(axis=1)
+    with np.errstate(invalid="ignore"): more, part = np.divmod((due - before[row, week]) / weekly[row, week], passed[-1])
+    return np.where(np.isfinite(need), np.maximum(7 * (week + more) + np.interp(part, passed, hours), at), np.inf)
+
+# %% ../nbs/04a_quarters.ipynb #5ad1c0df
+def moods(seed: int, place: Place, days: float, p: Mapping[str, float]) -> np.ndarray:
+    "Each person's mood in each week of the town, and in those in which its last calls wait for an answer, as if nobody were answered; one column of zeros without moods"
+    if not p["mood"]: return np.zeros((place.size, 1))
+    found = p["mood"] * stream(seed, place.number, "mood").standard_normal((math.ceil((days + 30) / 7) + 1, place.size))
+    for k in range(1, len(found)): found[k] = p["mood_keep"] * found[k - 1] + math.sqrt(1 - p["mood_keep"] ** 2) * found[k]
+    return found.T
+
+def lift(first: np.ndarray, weeks: int, p: Mapping[str, float]) -> np.ndarray:
+    "What first answers add to the mood in each of so many weeks; nothing in the answer's own week"
+    since = np.maximum(np.arange(weeks) - np.floor(first[:, None] / 7), 0)
+    return p["mood_lift"] * (1 - p["mood_keep"] ** since) / (1 - p["mood_keep"])
 
 # %% ../nbs/04a_quarters.ipynb #3de741dc
 @dataclass
@@ -188,13 +208,13 @@ def deletions(rng: np.random.Generator, at: np.ndarray, p: Mapping[str, float]) 
     lots = rng.random((at.size, 2))
     return np.where(lots[:, 0] < p["deleted"], at - p["deleted_after"] * np.log1p(-lots[:, 1]), np.inf)
 
-def settled(seed: int, place: Place, who: np.ndarray, at: np.ndarray, root: np.ndarray, crowd: People, factor: float, p: Mapping[str, float]) -> Calls:
-    "The calls with how each one ends"
+def settled(seed: int, place: Place, who: np.ndarray, at: np.ndarray, root: np.ndarray, crowd: People, factor: float, p: Mapping[str, float], mood: np.ndarray) -> Calls:
+    "The calls with how each one ends, given the moods of the people by week"
     personal, canned = hazards(crowd, factor, p)
     clocks = [-np.log1p(-stream(seed, place.number, part).random(who.size)) for part in ("personal", "canned", "peer")]
     never = np.full(who.size, np.inf)
     with np.errstate(divide="ignore"): waits = np.array([clocks[0] / personal[who], clocks[1] / canned if canned else never, clocks[2] / p["peer"] if p["peer"] else never])
-    if p["office"]: waits[0] = rung(at, waits[0], p["office"]) - at
+    if p["office"] or p["mood"] and p["a_l"]: waits[0] = rung(at, waits[0], p["office"], np.exp(p["a_l"] * mood[who])) - at
     gone = deletions(stream(seed, place.number, "deleted"), at, p)
     first = np.minimum(waits.min(axis=0), gone - at)
     answer = np.where(waits[:2].min(axis=0) == first, at + first, np.inf)
@@ -219,9 +239,13 @@ def called(seed: int, place: Place, crowd: People, days: float, factor: float, p
         inside = when < np.minimum(crowd.exit[who[root]], days)
         return np.concatenate([who, who[root[inside]]]), np.concatenate([at, when[inside]]), np.concatenate([np.arange(who.size), root[inside]])
     who, at, root = grown(*immigrants(stream(seed, place.number, "posts"), rate, days, p["profile"]), rng)
-    calls = settled(seed, place, who, at, root, crowd, factor, p)
-    if p["theta"] == 1: return calls
+    mood = moods(seed, place, days, p)
+    calls = settled(seed, place, who, at, root, crowd, factor, p, mood)
     first = first_answers(calls, place.size)[0] if forced is None else forced
+    if p["mood"] and p["mood_lift"]:
+        mood = mood + lift(first, mood.shape[1], p)
+        calls = settled(seed, place, who, at, root, crowd, factor, p, mood)
+    if p["theta"] == 1: return calls
     if p["theta"] < 1:
         kept = ((more.random(who.size) < p["theta"]) | (at <= first[who]))[root]
         calls = calls[kept]
@@ -230,7 +254,7 @@ def called(seed: int, place: Place, crowd: People, days: float, factor: float, p
     extra, then = immigrants(more, rate * (p["theta"] - 1), days, p["profile"])
     late = then > first[extra]
     extra, then, back = grown(extra[late], then[late], more)
-    return settled(seed, place, np.concatenate([who, extra]), np.concatenate([at, then]), np.concatenate([root, back + who.size]), crowd, factor, p)
+    return settled(seed, place, np.concatenate([who, extra]), np.concatenate([at, then]), np.concatenate([root, back + who.size]), crowd, factor, p, mood)
 
 # %% ../nbs/04a_quarters.ipynb #fc870ff2
 def friends(seed: int, place: Place, crowd: People, p: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -334,7 +358,7 @@ class Hazard:
         with np.errstate(divide="ignore", invalid="ignore"): return np.where(slopes[i, k] > 0, starts[i, k] + (amount - before[i, k]) / slopes[i, k], np.inf)
 
 def multiplied(crowd: People, start: np.ndarray, first: np.ndarray, canned: np.ndarray, joined: tuple[np.ndarray, np.ndarray], seen_at: np.ndarray,
-               days: float, p: Mapping[str, float]) -> Hazard:
+               days: float, p: Mapping[str, float], mood: np.ndarray) -> Hazard:
     "The hazard of a recommendation without the friends' part"
     n, stop = start.size, np.minimum(crowd.exit, days)
     start = np.minimum(start, stop)
@@ -343,11 +367,12 @@ def multiplied(crowd: People, start: np.ndarray, first: np.ndarray, canned: np.n
     order = np.lexsort((joined[1], joined[0]))
     who, when = joined[0][order], joined[1][order]
     begun[who, np.arange(who.size) - np.searchsorted(who, who)] = when
-    marks = np.concatenate([start[:, None], first[:, None], seen_at[:, None], begun, begun + WINDOW, stop[:, None]], axis=1)
+    marks = np.concatenate([start[:, None], first[:, None], seen_at[:, None], begun, begun + WINDOW, np.tile(7.0 * np.arange(1, mood.shape[1]), (n, 1)), stop[:, None]], axis=1)
     marks = np.sort(np.clip(marks, start[:, None], stop[:, None]), axis=1)
     base = p["h0"] * np.exp(p["g_x"] * crowd.x + p["d_u"] * crowd.u)
     slopes = base[:, None] * np.where(marks >= first[:, None], np.where(canned, p["hr_canned"], p["hr"])[:, None], 1.0) * np.where(marks >= seen_at[:, None], p["hr_by"], 1.0)
     if most: slopes = slopes * np.where(((marks[:, :, None] >= begun[:, None, :]) & (marks[:, :, None] < begun[:, None, :] + WINDOW)).any(axis=2), p["hr_inc"], 1.0)
+    if p["mood"]: slopes = slopes * np.exp(p["g_l"] * np.take_along_axis(mood, (marks // 7).astype(int), axis=1))
     return Hazard(marks, np.where(marks >= stop[:, None], 0.0, slopes))
 
 # %% ../nbs/04a_quarters.ipynb #eb45f007
@@ -368,7 +393,8 @@ def recommended(seed: int, place: Place, hazard: Hazard, ties: tuple[np.ndarray,
 @dataclass
 class Quarter:
     """What happened in a quarter. `first`, `canned`: each person's first answer to a call, and whether from a template; `start`: their first call; `advocacy`: their recommendation;
-    `thanked`: when that was thanked for; `back`: per call, when the customer replied to the answer; `seen`: (call, person, time); `joined`: (person, time)."""
+    `thanked`: when that was thanked for; `back`: per call, when the customer replied to the answer; `seen`: (call, person, time); `joined`: (person, time);
+    `mood`: per person and week; `second`: when each person would first be answered if the call of their first answer were not."""
     place: Place
     crowd: People
     factor: float
@@ -384,17 +410,21 @@ class Quarter:
     advocacy: np.ndarray
     incentivised: np.ndarray
     thanked: np.ndarray
+    mood: np.ndarray
+    second: np.ndarray
 
 def quarter(seed: int, place: Place, days: float, p: Mapping[str, float], forced: str | None = None) -> Quarter:
     "One quarter of the town, drawn. `forced`: `day 0` or `never`, all first answers as if by that policy (and personal)"
     draw, n = lambda part: stream(seed, place.number, part), place.size
     crowd, factor = people(seed, place, days, p), float(temper(seed, int(p["brands"]), p["brand_sd"])[place.brand])
     start = np.full(n, np.inf)
-    plain = called(seed, place, crowd, days, factor, {**p, "theta": 1.0})
+    plain = called(seed, place, crowd, days, factor, {**p, "theta": 1.0, "mood_lift": 0.0})
     np.minimum.at(start, plain.who, plain.at)
     policy = {"day 0": start, "never": np.full(n, np.inf), None: None}[forced]
-    calls = plain if p["theta"] == 1 else called(seed, place, crowd, days, factor, p, policy)
+    calls = plain if p["theta"] == 1 and not p["mood"] else called(seed, place, crowd, days, factor, p, policy)
     first, canned = first_answers(calls, n) if policy is None else (policy, np.zeros(n, bool))
+    mood, others = moods(seed, place, days, p), plain.answer != first_answers(plain, n)[0][plain.who]
+    mood, second = mood + lift(first, mood.shape[1], p), first_answers(plain[others], n)[0]
     lots = draw("returns").random((calls.who.size, 2))
     back = np.where(lots[:, 0] < p["pi"], calls.answer - p["m"] * np.log1p(-lots[:, 1]), np.inf)
     back = np.where(back < crowd.exit[calls.who], back, np.inf)
@@ -404,10 +434,10 @@ def quarter(seed: int, place: Place, days: float, p: Mapping[str, float], forced
     seen, seen_at = (call[here], who[here], when[here]), np.full(n, np.inf)
     np.minimum.at(seen_at, seen[1], seen[2])
     joined = entries(seed, place, crowd, days, p)
-    advocacy = recommended(seed, place, multiplied(crowd, start, first, canned, joined, seen_at, days, p), ties, days, p)
+    advocacy = recommended(seed, place, multiplied(crowd, start, first, canned, joined, seen_at, days, p, mood), ties, days, p)
     advocacy = np.where(advocacy < np.minimum(crowd.exit, days), advocacy, np.inf)
     incentivised = np.zeros(n, bool)
     incentivised[joined[0][(advocacy[joined[0]] >= joined[1]) & (advocacy[joined[0]] < joined[1] + WINDOW)]] = True
     lots = draw("thanks").random((n, 2))
     thanked = np.where((lots[:, 0] < p["rc"]) & (advocacy < first), advocacy - 0.5 * np.log1p(-lots[:, 1]), np.inf)
-    return Quarter(place, crowd, factor, calls, ties, first, canned, start, back, seen, seen_at, joined, advocacy, incentivised, thanked)
+    return Quarter(place, crowd, factor, calls, ties, first, canned, start, back, seen, seen_at, joined, advocacy, incentivised, thanked, mood, second)

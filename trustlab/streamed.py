@@ -8,12 +8,12 @@ __all__ = ['KINDS', 'ROOTS', 'BRAND', 'PARTNER', 'SPEAKS', 'SAYINGS', 'CASE', 'S
            'worded', 'coded', 'account', 'directory', 'drafted', 'numbered', 'keyed_by_time', 'Streamed', 'blocks',
            'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers', 'quoted', 'iso', 'commit', 'filled',
            'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages', 'mastodon_acts', 'Stored',
-           'slack_archive', 'mastodon_archive', 'customers_rows', 'labels_rows', 'roles_rows', 'Desk', 'put', 'close',
-           'write', 'slack_users']
+           'slack_archive', 'mastodon_archive', 'customers_rows', 'moods_rows', 'labels_rows', 'roles_rows', 'Desk',
+           'put', 'close', 'write', 'slack_users', 'all_moods']
 
 # %% ../nbs/04c_streamed.ipynb #78f4b2ce
 import io, json, re, struct, tarfile, tempfile, zipfile, zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -205,7 +205,7 @@ def keyed_by_time(us: np.ndarray, row: np.ndarray) -> pl.Series:
 class Streamed:
     """A town that is drawn block by block. `rules`: its law. `params`: what it was made with. `law`: the truths that follow from the law. `truth`: these, and what came about in this town (draws it once).
 
-    `blocks()` yields (posts, acts) frames; `posts`, `people` and `acts` are all of them at once, for towns that fit into memory; `write(folder)` writes the exports."""
+    `blocks()` yields (posts, acts) frames; `posts`, `people` and `moods` are all of them at once, for towns that fit into memory; `write(folder)` writes the exports."""
     seed: int
     customers: int
     days: int
@@ -489,6 +489,16 @@ def customers_rows(drawn: Sequence[Quarter]) -> pl.DataFrame:
     return pl.concat([directory(q.place).filter(pl.col("author") >= 0).select(account_key=pl.lit(f"{q.place.platform}:") + pl.col("account"), platform=pl.lit(q.place.platform),
                                                                              brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy=pl.Series(q.crowd.proxy).round(4)) for q in drawn])
 
+def moods_rows(drawn: Iterable[Quarter], days: float) -> pl.DataFrame:
+    "A weekly survey of the customers who are there: account_key, week (its Monday), mood (four decimals)"
+    found = []
+    for q in drawn:
+        week = np.arange(q.mood.shape[1])
+        who, when = np.nonzero((7 * week + 7 > q.crowd.entry[:, None]) & (7 * week < np.minimum(q.crowd.exit, days)[:, None]))
+        key = directory(q.place).filter(pl.col("author") >= 0).select(pl.lit(f"{q.place.platform}:") + pl.col("account")).to_series()
+        found.append(pl.DataFrame({"account_key": key.gather(who), "week": when, "mood": q.mood[who, when].round(4)}))
+    return pl.concat(found).with_columns(week=pl.lit(START.date()) + pl.duration(weeks=pl.col("week")))
+
 def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Mapping[str, float]) -> pl.DataFrame:
     "A labeller's word on what recommends, for each root post of a customer, and on what is personal, for each of the firm's answers (not its thanks): post_key, act, label"
     key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", ROOM.replace_strict(CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
@@ -530,6 +540,7 @@ def put(town: Streamed, desk: Desk, posts: pl.DataFrame, acts: pl.DataFrame, dra
     rows, kept = twcs_rows(posts, town.days), on["twcs"].filter(~(pl.col("gone") < town.days))
     if rows.height: desk.append("twcs.csv", rows, "\r\n")
     desk.append("customers.csv", customers_rows(drawn))
+    if "moods.csv" in desk.tables: desk.append("moods.csv", moods_rows(drawn, town.days))
     if "labels.csv" in desk.tables: desk.append("labels.csv", labels_rows(town.seed, posts, drawn, town.rules))
     liked = acts.filter(pl.col("platform") == "bluesky")
     for events in (bluesky_people(drawn, town.days), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
@@ -556,10 +567,10 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
 # %% ../nbs/04c_streamed.ipynb #76b7dc82
 def write(self: Streamed, folder: str | Path, block: int | None = None) -> list[Path]:
     """Writes the town's exports into `folder` (made if absent) and returns their paths: of each platform on which anybody wrote, then `roles.csv`, `customers.csv` and, where
-    labels err, `labels.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
+    labels err, `labels.csv`, and with moods `moods.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
     folder, labelled = Path(folder), any(self.rules[f"{act}_{part}"] < 1 for act in ("label", "personal") for part in ("se", "sp"))
     folder.mkdir(parents=True, exist_ok=True)
-    tables = ["customers.csv"] + ["labels.csv"] * labelled
+    tables = ["customers.csv"] + ["labels.csv"] * labelled + ["moods.csv"] * (self.rules["mood"] > 0)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon")})
         try:
@@ -574,4 +585,8 @@ def slack_users(q: Quarter, days: float) -> list[dict[str, Any]]:
     return [{"id": r["account"], "team_id": "T0TOWN", "name": r["handle"], "deleted": bool(r["author"] >= 0 and q.crowd.exit[r["author"]] < days), "real_name": r["handle"].title(), "tz": ZONE, "is_bot": False,
              "profile": {"real_name": r["handle"].title(), "display_name": r["handle"]}} for r in directory(q.place).iter_rows(named=True) if r["author"] >= 0 or q.place.chief]
 
-Streamed.write = write
+def all_moods(self: Streamed) -> pl.DataFrame:
+    "The weekly survey of moods, all at once (no rows without moods)"
+    return moods_rows(self.quarters(), self.days if self.rules["mood"] else 0)
+
+Streamed.write, Streamed.moods = write, property(all_moods)

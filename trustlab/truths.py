@@ -13,31 +13,35 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from .quarters import BRANDS, Quarter, by_profile, hazards, people, places, quarter, temper
+from .quarters import BRANDS, OPEN, Quarter, by_profile, hazards, lift, people, places, quarter, temper
 from .sample import laplace, nodes
 
 # %% ../nbs/04b_truths.ipynb #cc8c959f
 ENDS = ("personal", "canned", "peer", "deleted")
 
-def stretches(at: np.ndarray, days: float, office: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    "The stretches of even pace in the `days` after each moment `at`, in order: the pace and how long it lasts; all days at full pace without office hours"
-    if not office:
+def stretches(at: np.ndarray, days: float, office: float, weekly: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    "The stretches of even pace in the `days` after each moment `at`, in order: the pace and how long it lasts; all days at full pace without office hours and factors for weeks (`weekly`, as for `rung`)"
+    if not office and weekly is None:
         yield np.ones(1), np.full(1, days)
         return
-    turn = np.array([7 * week + day + hour / 24 for week in range(math.ceil(days / 7) + 3) for day in range(5) for hour in (9, 17)])
+    turns = [0.0] * (weekly is not None) + [day + hour / 24 for day in range(5) for hour in (9, 17)] * (office > 0)
+    turn = np.array([7 * week + part for week in range(math.ceil(days / 7) + 3) for part in turns])
     now, end = at % 7, at % 7 + days
     begin = np.searchsorted(turn, now, "right")
     for k in range(int((np.searchsorted(turn, end) - begin).max(initial=0)) + 1):
         until = np.minimum(turn[begin + k], end)
-        yield np.where((begin + k) % 2, 1, 1 - office), np.maximum(until - now, 0)
+        middle = (now + until) / 2
+        pace = np.where(OPEN[(middle % 7 * 24).astype(int)], 1, 1 - office)
+        if weekly is not None: pace = pace * weekly[np.arange(at.size), np.minimum(at // 7 + middle // 7, weekly.shape[1] - 1).astype(int)]
+        yield pace, np.maximum(until - now, 0)
         now = np.maximum(now, until)
 
-def endings(personal: np.ndarray, canned: float, days: float, p: Mapping[str, float], kept: bool = False, at: np.ndarray = np.zeros(1)) -> np.ndarray:
+def endings(personal: np.ndarray, canned: float, days: float, p: Mapping[str, float], kept: bool = False, at: np.ndarray = np.zeros(1), weekly: np.ndarray | None = None) -> np.ndarray:
     "Shares of calls that ended in each of `ENDS` within `days`, one row per hazard `personal` (of a call made on day `at`); `kept`: of calls that are never deleted"
     personal, found = np.asarray(personal, float), np.zeros((np.size(personal), 4))
     for share, gone in ((1.0, 0.0),) if kept else ((1 - p["deleted"], 0.0), (p["deleted"], 1 / p["deleted_after"])):
         open_ = np.full((personal.size, 1), share)
-        for pace, length in stretches(at, days, p["office"]):
+        for pace, length in stretches(at, days, p["office"], weekly):
             k = np.stack([personal * pace, np.full(personal.shape, canned), np.full(personal.shape, p["peer"]), np.full(personal.shape, gone)], axis=-1)
             total = k.sum(axis=-1, keepdims=True)
             found += open_ * np.where(total > 0, k / np.where(total > 0, total, 1), 0) * -np.expm1(-total * length[:, None])
@@ -74,7 +78,7 @@ def over_week(personal: np.ndarray, canned: float, days: float, p: Mapping[str, 
     return CubicSpline(np.log(grid), share @ each)(np.log(personal))
 
 def first_ends(brand: int, days: float, seed: int, p: Mapping[str, float], kept: bool = False) -> dict[str, float]:
-    "The shares of a firm's calls that end in each way within `days`, and `ack`, the answered ones, by the law"
+    "The shares of a firm's calls that end in each way within `days`, and `ack`, the answered ones, by the law without moods"
     (z, w), (u, v) = nodes(), gamma_nodes(p["v_u"])
     factor = temper(seed, int(p["brands"]), p["brand_sd"])[brand]
     personal = p["a"] * factor * np.exp(p["a_x"] * p["b_x"] + math.hypot(p["a_x"], p["a_u"]) * z)[:, None] * u
@@ -89,7 +93,7 @@ def at_risk(days: float, p: Mapping[str, float], n: int = 400) -> np.ndarray:
     return np.minimum(days - entry[:, None], stay).ravel()
 
 def risk(days: float, horizon: float, answered: bool, p: Mapping[str, float]) -> float:
-    "Chance of a recommendation within `horizon` days of the first call, answered at once and personally or never, by quadrature; without giveaways, onlookers and friends"
+    "Chance of a recommendation within `horizon` days of the first call, answered at once and personally or never, by quadrature; without giveaways, onlookers, friends and moods"
     (x, w), here = nodes(), at_risk(days, p)
     w = w * (1 - laplace(p["v"], p["mu0"] * np.exp(p["b_x"] * x)[:, None] * here).mean(axis=1))
     u, v = nodes() if p["d_u"] else (np.zeros(1), np.ones(1))
@@ -117,7 +121,7 @@ def counterfactual(days: int, horizon: float, p: Mapping[str, float], customers:
 
 def coupled(p: Mapping[str, float]) -> bool:
     "Whether something beside a person's own answer moves their hazard"
-    return bool(p["giveaways"] and p["hr_inc"] != 1 and p["join"] or p["bystanders"] and p["hr_by"] != 1 or p["degree"] and p["contagion"])
+    return bool(p["giveaways"] and p["hr_inc"] != 1 and p["join"] or p["bystanders"] and p["hr_by"] != 1 or p["degree"] and p["contagion"] or p["mood"] and p["g_l"])
 
 # %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
@@ -129,9 +133,9 @@ def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, f
     return counterfactual(days, 90, p) if coupled(p) else (risk(days, 90, True, p), risk(days, 90, False, p), 0.0)
 
 def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[str, float]:
-    "The truths of the law, name to number. `advocacy_90d_*` and `risk_*` are by quadrature, or by counterfactual run where parts are on that couple people; then `risk_difference_90d_se` is not 0"
+    "The truths of the law, name to number. `advocacy_90d_*` and `risk_*` are by quadrature, or by counterfactual run where parts are on that couple people, or moods; then `risk_difference_90d_se` is not 0. With moods that move answers there are no shares of ends"
     found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]), **{k: p[k] for k in STATED}}
-    for b in range(int(p["brands"])):
+    for b in range(0 if p["mood"] and p["a_l"] else int(p["brands"])):
         for label, t in HORIZONS.items():
             ends = first_ends(b, t, seed, p)
             found |= {f"{k}_{label}_{BRANDS[b]}": ends[k] for k in ("ack", *ENDS)} | {f"ack_kept_{label}_{BRANDS[b]}": first_ends(b, t, seed, p, True)["ack"]}
@@ -145,6 +149,8 @@ def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
     name = BRANDS[place.brand] if place.platform == "twcs" else f"{place.platform}_{BRANDS[place.brand]}"
     personal, canned = hazards(q.crowd, q.factor, p)
     there = c.gone >= days if place.platform == "twcs" else np.ones(c.who.size, bool)
+    other = np.where(c.answer == q.first[c.who], q.second[c.who], q.first[c.who])
+    weekly = np.exp(p["a_l"] * (q.mood[c.who] + lift(other, q.mood.shape[1], p) - lift(q.first[c.who], q.mood.shape[1], p)))[there] if p["mood"] else None
     answered, fans = c.answer < days, np.isfinite(q.advocacy)
     free = fans & (q.advocacy < q.first)
     units = int(there.sum()) + q.joined[0].size + int(fans.sum())
@@ -153,7 +159,7 @@ def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
              "advocates": int(fans.sum()), "advocates_incentivised": int(q.incentivised.sum()), "thanked": int((q.thanked < days).sum()),
              "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum())}
     for label, t in HORIZONS.items():
-        ends = endings(personal[c.who[there]], canned, t, p, place.platform == "twcs", c.at[there])
+        ends = endings(personal[c.who[there]], canned, t, p, place.platform == "twcs", c.at[there], weekly)
         found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
         found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + p["rc"] * -math.expm1(-2 * t) * int(free.sum())
     full = c.answer < days - 1
