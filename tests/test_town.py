@@ -61,8 +61,8 @@ def bytes_of(made, folder, block=None): return {p.name: p.read_bytes() for p in 
 
 def test_bytes_do_not_depend_on_the_block_and_do_on_the_seed(tmp_path):
     one, many, other = bytes_of(town("full", customers=900), tmp_path / "a", 1), bytes_of(town("full", customers=900), tmp_path / "b", 99), bytes_of(town("full", seed=8, customers=900), tmp_path / "c", 99)
-    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv", "moods.csv"}
-    assert all(one[n] != other[n] for n in one if n != "roles.csv") and len(list((tmp_path / "a").iterdir())) == 8
+    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv"}
+    assert all(one[n] != other[n] for n in one if n != "roles.csv") and len(list((tmp_path / "a").iterdir())) == 7
 
 
 def test_another_process_writes_the_same_bytes(tmp_path):
@@ -246,7 +246,7 @@ def test_proxy_has_its_reliability():
 
 def test_ends_agree_with_the_reference_and_with_plain_python():
     assert first_ends(0, 7, 7, rules(a=0.1, a_canned=0, a_x=0, brand_sd=0, peer=0.06))["ack"] == pytest.approx(0.34870, abs=5e-6)
-    p, rng, n, got = rules("full", brand_sd=0, office=0, mood=0), random.Random(5), 60_000, Counter()
+    p, rng, n, got = rules("full", brand_sd=0, office=0), random.Random(5), 60_000, Counter()
     for _ in range(n):
         z = p["a_x"] * (p["b_x"] + rng.gauss(0, 1)) + p["a_u"] * rng.gauss(0, 1)
         clocks = {"personal": rng.expovariate(p["a"] * math.exp(z) * rng.gammavariate(1 / p["v_u"], p["v_u"])), "canned": rng.expovariate(p["a_canned"]), "peer": rng.expovariate(p["peer"])}

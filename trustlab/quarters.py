@@ -40,7 +40,7 @@ SCENARIOS: dict[str, dict[str, float]] = {
     "vanishing": {"deleted": 0.05, "leave": 0.0005, "bluesky": 0.5}, "platforms": {"bluesky": 0.2, "slack": 0.1, "mastodon": 0.1}, "team": {"staff": 0.5, "partners": 0.3, "bluesky": 0.3, "slack": 0.2},
     "labels": {"label_se": 0.8, "label_sp": 0.97, "personal_se": 0.9, "personal_sp": 0.95}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126},
     "moods": {"mood": 1.0}}
-SCENARIOS["full"] = {k: v for part in SCENARIOS.values() for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
+SCENARIOS["full"] = {k: v for name, part in SCENARIOS.items() if name != "moods" for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
 
 # %% ../nbs/04a_quarters.ipynb #4fe276ce
 def rules(scenario: str = "plain", **given: float) -> dict[str, float]:
