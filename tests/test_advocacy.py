@@ -236,7 +236,7 @@ def test_advocates_are_those_that_a_loop_counts(where, request):
     for c in oracle.called(rows):
         callers[c["brand"]].add(c["author"])
         for r in rows:
-            if r["parent"] == c["id"] and r["author"] not in voices and r["author"] != c["author"] and r["at"] >= c["at"] and r["id"] not in unknown and not any(r["id"] in s for s in said.values()):
+            if r["parent"] == c["id"] and r["author"] not in voices and r["author"] != c["author"] and r["at"] >= c["at"] and r["id"] not in unknown and not any(r["id"] in s for s in said.values()) and c["id"] in said["complaint"] | said["question"]:
                 acts[r["author"], c["brand"]].append((r["at"], r["id"], "helping"))
     want, people, first = Counter(), defaultdict(set), Counter()
     for (author, brand), found in acts.items():
@@ -255,12 +255,12 @@ def test_advocates_are_those_that_a_loop_counts(where, request):
 def test_precision_comes_from_the_store_when_it_was_labelled(folder):
     rows = [(k, str(100 + k), k, LOVE, None) for k in range(1, 9)] + [(50, "Acme", 60, "hi all", None), (51, "Acme", 9, "hi", 1)]
     with made(folder, "labelled", *rows) as lab:
-        assert tl.advocates(lab).notes[-1].startswith("of what the rule finds 65% to 100% is advocacy, by 7 public posts")
+        assert [n[:70] for n in tl.advocates(lab).notes[-2:]] == ["of what the rule finds 65% to 100% is advocacy, by 7 public posts that "[:70], "of the answers to other customers 4% to 42% help, by 13 public posts that "[:70]]
         lab.label("advocacy", labels={f"twcs:{k}": k < 6 for k in range(1, 8)})
         m = tl.advocates(lab)
         row = m.frame.filter(pl.col("kind") == "unprompted").row(0, named=True)
         low, high = jeffreys(5, 7)
-        assert row["acts"] == 6 and (row["acts_low"], row["acts_high"]) == pytest.approx((5 + low, 5 + high)) and "7 labels of this store" in m.notes[-1]
+        assert row["acts"] == 6 and (row["acts_low"], row["acts_high"]) == pytest.approx((5 + low, 5 + high)) and "7 labels of this store" in m.notes[-2]
         assert abs(row["people_low"] - row["acts_low"]) < 1e-9
 
 

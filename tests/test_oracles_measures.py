@@ -206,7 +206,7 @@ def community(choose, k, size):
     for r in rows:
         if voices and r["inbound"] and choose([False] * 29 + [True]): r["author"] = choose(voices)
         handles = [choose([str, str.lower, str.upper])(choose([*names, f"Zed_{k}", "102"])) for _ in range(choose([0, 1, 1, 2]))]
-        r["text"] = " ".join(["@" + h for h in handles] + [choose(["hello", "me@mail.example", "I would recommend it", "I would recommend it"])])
+        r["text"] = " ".join(["@" + h for h in handles] + [choose(["hello", "me@mail.example", "how do I reset it?", "I would recommend it", "I would recommend it"])])
     return [] if disputed(rows) else rows
 
 

@@ -46,6 +46,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'trustlab.advocacy.helpful': ('advocacy.html#helpful', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.occasioned': ('advocacy.html#occasioned', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.precision': ('advocacy.html#precision', 'trustlab/advocacy.py'),
+                                   'trustlab.advocacy.read_again': ('advocacy.html#read_again', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.right': ('advocacy.html#right', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.sorted_out': ('advocacy.html#sorted_out', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.totals': ('advocacy.html#totals', 'trustlab/advocacy.py')},

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'DISCLOSED', 'SAYS', 'SPOKEN', 'HELPED', 'PORTION', 'LABELLED', 'BY', 'GROUPS', 'COUNTED', 'PRESENT', 'CARD',
-           'EACH', 'occasioned', 'helpful', 'sorted_out', 'acts_made', 'precision', 'advocates', 'right', 'totals',
-           'draw']
+           'EACH', 'occasioned', 'helpful', 'sorted_out', 'acts_made', 'read_again', 'precision', 'advocates', 'right',
+           'totals', 'draw']
 
 # %% ../nbs/09_advocacy.ipynb #5cf861e7
 from collections.abc import Iterator, Sequence
@@ -43,8 +43,8 @@ where p.author_key is not null and p.created_at is not null and coalesce(i.why_n
 """
 HELPED = """
 create or replace temp table helped_now as
-select distinct p.post_key, i.brand, coalesce(j.person_key, p.author_key) as person, p.created_at as occurred_at, p.text, i.conversation_key, 0 as called_for
-from inbound_now i join post p on p.reply_to_key = i.post_key
+select distinct p.post_key, i.brand, coalesce(j.person_key, p.author_key) as person, p.created_at as occurred_at, p.text, i.conversation_key, 0 as called_for, a.text as asked
+from inbound_now i join post a on a.post_key = i.post_key join post p on p.reply_to_key = i.post_key
 left join role_span s on s.account_key = p.author_key and s.valid_from <= p.created_at and p.created_at < s.valid_to
 left join {same} j on j.account_key = p.author_key
 where i.eligible and p.author_key is not null and p.created_at >= i.arrived_at and p.kind not in ('service', 'share') and p.text is not null
@@ -57,17 +57,18 @@ def occasioned(texts: pl.Series) -> pl.DataFrame:
     said = signals.classify(texts, "customer").select(pl.col("incentivised", "prompted").fill_null(False))
     return said.with_columns(incentivised=pl.col("incentivised") | texts.str.contains(DISCLOSED).fill_null(False))
 
-def helpful(texts: pl.Series) -> pl.Series:
-    "Whether an answer to another customer helps: readable, and without complaint, question or insult"
-    said = signals.classify(texts, "customer")
-    return said.select(~pl.any_horizontal(pl.col("complaint", "question", "hostile", "asks_human")).fill_null(True)).to_series()
+def helpful(texts: pl.Series, asked: pl.Series) -> pl.Series:
+    "Whether an answer to another customer's post helps: the post asks or complains; the answer is readable, and without complaint, question or insult"
+    said, needed = signals.classify(texts, "customer"), signals.classify(asked, "customer")
+    found = said.select(~pl.any_horizontal(pl.col("complaint", "question", "hostile", "asks_human")).fill_null(True)).to_series()
+    return found & needed.select(pl.any_horizontal(pl.col("complaint", "question")).fill_null(False)).to_series()
 
 # %% ../nbs/09_advocacy.ipynb #e4c2677d
 PORTION = 50_000
 
 def sorted_out(rows: pl.DataFrame, helping: bool) -> pl.DataFrame:
     "The acts among `rows`, with their `kind` in the place of the text"
-    if helping: return rows.filter(helpful(rows["text"])).with_columns(kind=pl.lit("helping")).drop("text", "called_for")
+    if helping: return rows.filter(helpful(rows["text"], rows["asked"])).with_columns(kind=pl.lit("helping")).drop("text", "called_for", "asked")
     why = occasioned(rows["text"])
     kind = pl.when(why["incentivised"]).then(pl.lit("incentivised")).when(why["prompted"] | (rows["called_for"] == 1)).then(pl.lit("prompted")).otherwise(pl.lit("unprompted"))
     return rows.with_columns(kind=kind).drop("text", "called_for")
@@ -93,6 +94,12 @@ from (select distinct post_key from ({acts}) f where f.act = 'advocacy') f
 left join (select post_key, max(score) as score from signal where basis = 'label' and act = 'advocacy' group by post_key) g on f.post_key = g.post_key
 """
 
+def read_again(act: str) -> tuple[float, float, str]:
+    "The 95 % interval of the share of an act's finds that are right, by the public posts that were read after the rule had found them"
+    told = next(row for row in checked()["audits"] if row["act"] == act)
+    low, high = wilson(told["right"], told["found"])
+    return float(low), float(high), f"{told['found']} public posts that were read after the rule had found them"
+
 def precision(lab: Lab) -> tuple[float, float, str]:
     "The 95 % interval of the share of the acts counted that are advocacy, and what it rests on; what was labelled as none is not counted, and what was labelled as one is sure"
     n, yes, unread = map(int, lab.sql(LABELLED.format(acts=signals.acts_query())).row(0))
@@ -101,9 +108,7 @@ def precision(lab: Lab) -> tuple[float, float, str]:
         return low, high, f"{n} labels of this store"
     rows = known_error("customer").filter((pl.col("act") == "advocacy") & pl.col("precision").is_not_null()).sort("found", descending=True)
     if rows.is_empty():
-        told = next(row for row in checked()["audits"] if row["act"] == "advocacy")
-        low, high = wilson(told["right"], told["found"])
-        return float(low), float(high), f"{told['found']} public posts that were read after the rule had found them"
+        return read_again("advocacy")
     return rows["precision_low"][0], rows["precision_high"][0], f"{rows['found'][0]} reference labels"
 
 # %% ../nbs/09_advocacy.ipynb #71cb3121
@@ -126,7 +131,7 @@ select {names}count(distinct person) as callers from (
 
 CARD = Card(
     "Advocates", "share = people with at least one act of the kind / people who called the brand or spoke for it",
-    "people with an act of advocacy: they recommend or defend the brand in words (unprompted, prompted, incentivised and disclosed), or answer another customer's call to it (helping)",
+    "people with an act of advocacy: they recommend or defend the brand in words (unprompted, prompted, incentivised and disclosed), or answer another customer's question or complaint to it (helping)",
     "people with at least one eligible call to the brand, or one act of advocacy for it, in the group",
     "the whole export; weeks by the time of the act",
     "none: who has not spoken yet may still do so (page Conversion follows people through time)",
@@ -138,7 +143,7 @@ def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str]
 
     `by`: any of brand, platform, week. Frame: by columns, `kind` (unprompted, prompted, incentivised, helping, and `any`), `acts`, `first_acts` (their person's first towards the brand) and `later_acts`,
     `people`, `callers` (people who called the brand or spoke for it), `share` = people / callers with low and high (Wilson 95 %), and what is left when false finds are allowed for:
-    `acts_low`, `acts_high`, `people_low`, `people_high` (null for helping, whose error is not known). `.detail`: one row per brand and person with their acts by kind and the first one.
+    `acts_low`, `acts_high`, `people_low`, `people_high`. `.detail`: one row per brand and person with their acts by kind and the first one.
     Raises `NotIdentifiable`, `InvalidParameter`; warns `ScopeWarning`, `SmallSample`. Definition: the card."""
     by, brands, tz, per = groups(by, BY), brands_of(lab, brand), time_zone(lab, tz), choose("per", per, PER)
     with pinned_per(lab, "inbound", per):
@@ -150,9 +155,9 @@ def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str]
             rows = lab.sql(COUNTED.format(names=names, groups="".join(f", {GROUPS[b]} as {b}" for b in by if b != "platform" and b != "brand")), **bound)
             present = lab.sql(PRESENT.format(names=names.replace("week", GROUPS["week"] + " as week"), by=f"group by {', '.join(GROUPS[b] for b in by)}" if by else ""), **bound)
             detail = lab.sql(EACH)
-    low, high, basis = precision(lab)
-    frame = totals(rows, present, by, low, high)
-    notes += [f"of what the rule finds {low:.0%} to {high:.0%} is advocacy, by {basis}; what it misses is not known"]
+    said, helped = precision(lab), read_again("helping")
+    frame = totals(rows, present, by, said[:2], helped[:2])
+    notes += [f"of what the rule finds {said[0]:.0%} to {said[1]:.0%} is advocacy, by {said[2]}; what it misses is not known", f"of the answers to other customers {helped[0]:.0%} to {helped[1]:.0%} help, by {helped[2]}"]
     params = {"by": list(by), "brand": brands, "tz": tz, "per": per}
     return Measure("advocates", frame, card_per(CARD, per), draw, notes + persons_note(lab, per), params, detail, frame["people"].to_list())
 
@@ -161,21 +166,19 @@ select brand, person, min(occurred_at) as first_at, min_by(kind, occurred_at) as
 """.replace("{kinds}", ", ".join(f"sum(case when kind = '{k}' then 1 else 0 end) as {k}" for k in KINDS))
 
 # %% ../nbs/09_advocacy.ipynb #4cc4815d
-def right(acts: pl.Expr, precision: float) -> pl.Expr: return (1 - (1 - pl.lit(precision)).pow(acts)).sum()
+def right(said: float, helped: float) -> pl.Expr: return (1 - (1 - pl.lit(said)).pow("said") * (1 - pl.lit(helped)).pow("helped")).sum()
 
-def totals(rows: pl.DataFrame, present: pl.DataFrame, by: Sequence[str], low: float, high: float) -> pl.DataFrame:
-    "The frame from one row per group, kind and person: every kind of every group, and `any`, which counts a person once"
-    any_ = rows.group_by(*by, "person").agg(pl.col("acts", "first").sum(), said=pl.col("acts").filter(pl.col("kind") != "helping").sum()).with_columns(kind=pl.lit("any"))
-    each = pl.concat([rows.with_columns(said=pl.when(pl.col("kind") != "helping").then("acts").otherwise(0)), any_], how="diagonal_relaxed")
-    counts = each.group_by(*by, "kind").agg(
-        pl.col("acts").sum(), first_acts=pl.col("first").sum(), people=pl.len(), helped=pl.col("acts").sum() - pl.col("said").sum(), said=pl.col("said").sum(),
-        people_low=right(pl.col("said"), low), people_high=right(pl.col("said"), high))
+def totals(rows: pl.DataFrame, present: pl.DataFrame, by: Sequence[str], said: tuple[float, float], helped: tuple[float, float]) -> pl.DataFrame:
+    "The frame from one row per group, kind and person: every kind of every group, and `any`, which counts a person once. `said`, `helped`: the ends of the share of right finds, of what is said and of helping"
+    helps = pl.col("kind") == "helping"
+    rows = rows.with_columns(said=pl.when(helps).then(0).otherwise("acts"), helped=pl.when(helps).then("acts").otherwise(0))
+    any_ = rows.group_by(*by, "person").agg(pl.col("acts", "first", "said", "helped").sum()).with_columns(kind=pl.lit("any"))
+    counts = pl.concat([rows, any_], how="diagonal_relaxed").group_by(*by, "kind").agg(
+        pl.col("acts", "said", "helped").sum(), first_acts=pl.col("first").sum(), people=pl.len(), people_low=right(said[0], helped[0]), people_high=right(said[1], helped[1]))
     kinds = pl.DataFrame({"kind": [*KINDS, "any"]}).with_row_index("order")
     whole = present.join(kinds, how="cross").join(counts, on=[*by, "kind"], how="left", nulls_equal=True).with_columns(pl.col("acts", "first_acts", "people", "helped", "said").fill_null(0), pl.col("people_low", "people_high").fill_null(0.0))
-    ends = wilson(whole["people"], whole["callers"])
-    known = pl.col("kind").is_in(KINDS[:3])
-    bounds = [pl.when(known).then(value).alias(name) for name, value in (("acts_low", pl.col("said") * low), ("acts_high", pl.col("said") * high), ("people_low", pl.col("people_low")), ("people_high", pl.col("people_high")))]
-    frame = whole.with_columns(*bounds, later_acts=pl.col("acts") - pl.col("first_acts"), share=pl.col("people") / pl.col("callers"), share_low=pl.Series(ends[0]), share_high=pl.Series(ends[1]))
+    ends, bounds = wilson(whole["people"], whole["callers"]), {f"acts_{end}": pl.col("said") * a + pl.col("helped") * b for end, a, b in zip(("low", "high"), said, helped)}
+    frame = whole.with_columns(**bounds, later_acts=pl.col("acts") - pl.col("first_acts"), share=pl.col("people") / pl.col("callers"), share_low=pl.Series(ends[0]), share_high=pl.Series(ends[1]))
     whole_numbers = pl.col("acts", "first_acts", "later_acts", "people", "callers").cast(pl.Int64)
     columns = [*by, "kind", "acts", "first_acts", "later_acts", "people", "callers", "share", "share_low", "share_high", "acts_low", "acts_high", "people_low", "people_high"]
     return frame.sort(*by, "order", nulls_last=True).with_columns(whole_numbers).select(columns)

@@ -17,7 +17,7 @@ import polars as pl
 
 from . import charts, signals, trials
 from .calls import answerable, brands_of
-from .advocacy import precision
+from .advocacy import precision, read_again
 from .cohort import EXPOSURES, OUTCOMES, READS, SEEN, SPOKEN, covariates_of, firm, named, people, placebo
 from .core import *
 from .identity import PER, card_per, persons_note, pinned_per
@@ -43,7 +43,7 @@ def newcomers(table: pl.DataFrame, month: int = 30) -> pl.DataFrame:
 def right_finds(lab: Lab, outcome: str) -> tuple[float, float]:
     "The 95 % interval of the share of an outcome's finds that are right; 1 and 1 for what is no reading of texts, 0 and 1 where nothing is known"
     if outcome in ("advocacy", "unprompted"): return precision(lab)[:2]
-    if outcome == "helping": return 0.0, 1.0
+    if outcome == "helping": return read_again("helping")[:2]
     rows = known_error("customer").filter((pl.col("act") == outcome) & pl.col("precision").is_not_null()).sort("found", descending=True)
     return rows.select("precision_low", "precision_high").row(0) if rows.height else (1.0, 1.0) if outcome not in READS else (0.0, 1.0)
 
