@@ -60,8 +60,8 @@ def bytes_of(made, folder, block=None): return {p.name: p.read_bytes() for p in 
 
 def test_bytes_do_not_depend_on_the_block_and_do_on_the_seed(tmp_path):
     one, many, other = bytes_of(town("full", customers=900), tmp_path / "a", 1), bytes_of(town("full", customers=900), tmp_path / "b", 99), bytes_of(town("full", seed=8, customers=900), tmp_path / "c", 99)
-    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv"}
-    assert all(one[n] != other[n] for n in one if n != "roles.csv") and len(list((tmp_path / "a").iterdir())) == 7
+    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv", "crosswalk.csv"}
+    assert all(one[n] != other[n] for n in one if n != "roles.csv") and set(one) == {path.name for path in (tmp_path / "a").iterdir()}
 
 
 def test_another_process_writes_the_same_bytes(tmp_path):
@@ -98,13 +98,15 @@ def test_each_scenario_is_read_with_nothing_rejected(scenario, tmp_path):
 
 
 @pytest.mark.parametrize("given", [{"customers": 1}, {"customers": 3, "brands": 50}, {"customers": 120, "brands": 50}, {"customers": 5, "slack": 1.0, "bluesky": 0, "mastodon": 0}, {"customers": 40, "bluesky": 1.0, "slack": 0, "mastodon": 0},
-                                   {"customers": 60, "v": 0, "v_u": 0}, {"customers": 40, "days": 14}, {"customers": 40, "entry": 0, "pi": 1, "near": 1, "rc": 1, "deleted": 1}, {"customers": 30, "a_canned": 0, "peer": 0}])
+                                   {"customers": 60, "v": 0, "v_u": 0}, {"customers": 40, "days": 14}, {"customers": 40, "entry": 0, "pi": 1, "near": 1, "rc": 1, "deleted": 1}, {"customers": 30, "a_canned": 0, "peer": 0},
+                                   {"customers": 8, "elsewhere": 1.0, "mu0": 0.01}, {"customers": 30, "elsewhere": 1.0, "slack": 0.5, "mastodon": 0.5, "bluesky": 0}, {"customers": 30, "elsewhere": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0}])
 def test_odd_towns_can_be_written_and_read(given, tmp_path):
     made = town("full", **given)
     lab, _ = loaded(made, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert all(r == 0 for r in lab.sql("select rejected from load")["rejected"]) and sound(lab) == []
+        if made.seen["several"]: assert lab.identify(tmp_path / "crosswalk.csv") == 2 * made.seen["several"] and sound(lab) == []
 
 
 @pytest.mark.parametrize("posts", [1000, 8000])
@@ -189,6 +191,27 @@ def test_bursts_add_posts_and_keep_the_others():
         old = {(w, t): e for w, t, e in zip(a.calls.who, a.calls.at, a.calls.answer)}
         new = {(w, t): e for w, t, e in zip(b.calls.who, b.calls.at, b.calls.answer)}
         assert old.items() < new.items()
+
+
+def test_a_second_platform_moves_conversations_and_nothing_else():
+    "Whole conversations stand elsewhere, half of those that people with a second platform begin; only where likes are cannot be compared, since each platform shows its own"
+    plain, wide = town(**PLAIN | {"bystanders": 1.0, "giveaways": 6.0, "rc": 0.5}), town(**PLAIN | {"bystanders": 1.0, "giveaways": 6.0, "rc": 0.5, "elsewhere": 0.5})
+    bare = lambda made: Counter(made.posts.filter(pl.col("kind") != "onlooker").select("person", "kind", "role", pl.col("created_at").dt.truncate("1s")).rows())
+    assert bare(plain) == bare(wide) and plain.people.equals(wide.people)
+    posts, home = wide.posts, dict(wide.people.select("person", "platform").rows())
+    away = posts.filter((pl.col("role") == "customer") & (pl.col("platform") != pl.col("person").replace_strict(home, default=None)))
+    calls = posts.filter(pl.col("kind").is_in(["call", "near"]))
+    movers = calls.filter(pl.col("person").is_in(away.filter(pl.col("kind").is_in(["call", "near"]))["person"].unique().implode()))
+    share = movers.select((pl.col("platform") != pl.col("person").replace_strict(home, default=None)).mean()).item()
+    assert 0.4 < movers["person"].n_unique() / calls["person"].n_unique() < 0.55 and 0.45 < share < 0.6 and set(away["kind"]) == {"call", "near", "peer", "return", "onlooker"}
+    root = posts.filter(pl.col("reply_to").is_null()).select("platform", conversation="post_id", caller="person")
+    assert posts.join(root, on=["platform", "conversation"], how="anti").is_empty() and wide.truth["accounts"] - 300 == away.select("person", "platform").n_unique() + likers(wide, away)
+
+
+def likers(made, away):
+    "People who have an account elsewhere since they liked there, and never wrote"
+    home = dict(made.people.select("person", "platform").rows())
+    return len({(p, f) for _, acts, _ in made.blocks() for p, f in acts.select("person", "platform").rows() if home[p] != f} - set(away.select("person", "platform").rows()))
 
 
 def test_deletion_takes_posts_away_and_moves_none(tmp_path):
@@ -489,6 +512,41 @@ def test_conversion_finds_what_the_answered_go_on_to_do(tmp_path):
     assert held >= (7 if LONG else 3)
 
 
+def test_persons_on_two_platforms_are_found_by_person_and_torn_apart_by_account(tmp_path):
+    "All exports in one lab, joined by the crosswalk: whoever was answered on one platform and recommends on the other is one person, and two accounts"
+    given = [dict(scenario="null", brands=1, bluesky=0.0, customers=900), dict(scenario="several", elsewhere=0.6, customers=600)]
+    for k, more in enumerate(given):
+        made = town(**{"near": 0.0, "elsewhere": 0.4} | more)
+        lab, _ = loaded(made, tmp_path / str(k))
+        assert lab.identify(tmp_path / str(k) / "crosswalk.csv") == 2 * made.truth["several"]
+        assert lab.sql("select count(*), count(distinct person_key) from same_person").row(0) == (2 * made.truth["several"], made.truth["several"])
+        answered = "select count(distinct i.author_key), count(distinct coalesce(s.person_key, i.author_key)) from answer a join inbound i on i.post_key = a.post_key and i.brand = a.brand left join same_person s on s.account_key = i.author_key"
+        assert lab.sql(answered).row(0) == (made.truth["acknowledged_accounts"], made.truth["acknowledged"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (account, person), (wide, one) = ([tl.conversion(lab, per=per, arms=False).frame.row(0, named=True) for per in ("account", "person")], [tl.acknowledgement(lab, per=per) for per in ("account", "person")])
+        truth = made.truth
+        assert (account["n"], account["events"]) == (truth["exposed_accounts"], truth["converted_accounts"]) and (person["n"], person["events"]) == (truth["exposed"], truth["converted"])
+        mine = made.people.filter((pl.col("first_answer") < 364) & (pl.col("recommended") > pl.col("first_answer")))
+        assert (person["n"], person["events"]) == (mine.height, mine["recommended"].is_finite().sum())
+        assert account["n"] > 1.15 * person["n"] and account["events"] < 0.97 * person["events"] and account["conversion_90d"] < person["conversion_90d"] - 0.03
+        assert wide.frame["n"].equals(one.frame["n"]) and one.frame["effective_n"][0] < wide.frame["effective_n"][0]
+        lab.close()
+
+
+def test_accounts_elsewhere_are_in_every_table(full):
+    made, folder, lab, _ = full
+    customers, cross = pl.read_csv(folder / "customers.csv"), pl.read_csv(folder / "crosswalk.csv")
+    assert customers.height == customers["account_key"].n_unique() == made.truth["accounts"] > 1.1 * made.truth["people"] and cross.height == 2 * made.truth["several"] == cross["account"].n_unique()
+    assert set(cross["account"]) <= set(customers["account_key"]) & set(lab.sql("select account_key from account where not placeholder")["account_key"])
+    pairs = cross.join(customers, left_on="account", right_on="account_key").group_by("person").agg(pl.len(), pl.col("platform").n_unique().alias("platforms"), pl.col("engagement_proxy").n_unique().alias("proxies"), pl.col("brand").n_unique().alias("brands"))
+    assert pairs.select("len", "platforms", "proxies", "brands").unique().rows() == [(2, 2, 1, 1)]
+    events = [json.loads(line) for line in (folder / "bluesky.jsonl").open(encoding="utf-8")]
+    named, wrote = Counter(e["did"] for e in events if e["kind"] == "identity"), {e["did"] for e in events if e["kind"] == "commit"}
+    assert set(named.values()) == {1} and wrote <= set(named) and {f"bluesky:{did}" for did in named} >= set(customers.filter(pl.col("platform") == "bluesky")["account_key"])
+    assert sum(e["kind"] == "account" for e in events) == sum(q.crowd.exit[a] < 364 for q in made.quarters() for a in range(q.place.size) if f"bluesky:{trustlab.streamed.account('bluesky', q.place.brand, a, q.place.first)['account']}" in set(customers["account_key"]))
+
+
 # ---- what the signals and the store see of the parts
 
 def test_recommendations_and_incentives_are_found_in_the_texts(full):
@@ -524,7 +582,7 @@ def test_ties_onlookers_and_deletions_show_where_the_format_has_them(full):
     gone = posts.filter(pl.col("deleted_at") < pl.lit(tl.sample.START) + pl.duration(days=364)).height
     assert acts["delete"] == gone > 20
     spoke = posts.filter(pl.col("kind") == "onlooker").height
-    kept = sum((q.calls.answer[q.seen[0]] < 364).sum() for q in sky)
+    kept = sum(((q.calls.answer < 364) & (q.platforms == "bluesky"))[q.seen[0]].sum() for q in made.quarters())
     assert acts["like"] + spoke == kept and 0.2 < spoke / kept < 0.4
     unnamed = lab.sql("select sum(n) as n, count(*) as posts from post_count where kind = 'reaction'").row(0)
     assert unnamed[1] > 0 and unnamed[0] > 5 * unnamed[1]

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'ROOTS', 'BRAND', 'PARTNER', 'SPEAKS', 'SAYINGS', 'CASE', 'STEP', 'PHRASES', 'THINGS', 'SIGNS', 'LETTERS',
-           'TEAM', 'EPOCH', 'NAMED', 'TOMBSTONE', 'ROOM', 'FILES', 'lots', 'rows_of', 'vanishing', 'replies', 'turns',
-           'worded', 'coded', 'account', 'directory', 'drafted', 'numbered', 'keyed_by_time', 'Streamed', 'blocks',
-           'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers', 'quoted', 'iso', 'commit', 'filled',
-           'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages', 'mastodon_acts', 'Stored',
-           'slack_archive', 'mastodon_archive', 'customers_rows', 'labels_rows', 'roles_rows', 'Desk', 'put', 'close',
-           'write', 'slack_users']
+           'TEAM', 'SILENT', 'EPOCH', 'NAMED', 'TOMBSTONE', 'ROOM', 'FILES', 'lots', 'rows_of', 'vanishing', 'replies',
+           'turns', 'worded', 'coded', 'account', 'directory', 'drafted', 'guests', 'crosswalk_rows', 'numbered',
+           'keyed_by_time', 'Streamed', 'blocks', 'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers',
+           'quoted', 'iso', 'commit', 'filled', 'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages',
+           'mastodon_acts', 'Stored', 'slack_archive', 'mastodon_archive', 'customers_rows', 'labels_rows',
+           'roles_rows', 'Desk', 'put', 'close', 'write', 'slack_users']
 
 # %% ../nbs/04c_streamed.ipynb #78f4b2ce
 import io, json, re, struct, tarfile, tempfile, zipfile, zlib
@@ -25,7 +25,7 @@ import polars as pl
 
 from . import sample
 from .core import InvalidParameter
-from .quarters import BRANDS, ITEMS_OF, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
+from .quarters import BRANDS, ITEMS_OF, SECOND, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
 from .sample import NAMES, WORDS, whole
 from .town_files import CHANNELS, PUBLIC, START, ZONE, mastodon_html, slack_text
 from .truths import added, law, realised, tallied
@@ -55,7 +55,7 @@ def replies(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> list[
     c, place, never = q.calls, q.place, lambda n: np.full(n, np.inf)
     n, text = c.who.size, lambda kind: lots(seed, place, "text", kind, c.who.size)
     team, help = lots(seed, place, "team", "answer", n), lots(seed, place, "team", "peer", n)
-    staffed = (team[:, 0] < p["staff"]) if place.platform in ("bluesky", "slack") else np.zeros(n, bool)
+    staffed = (team[:, 0] < p["staff"]) & np.isin(q.platforms, ("bluesky", "slack"))
     firm = np.where(staffed, -2 - (team[:, 1] * 3).astype(int), BRAND)
     other = (c.who + 1 + (stream(seed, place.number, "helper").random(n) * max(place.size - 1, 1)).astype(int)) % place.size
     helper = np.where((help[:, 0] < p["partners"]) | (place.size < 2), PARTNER, other)
@@ -73,7 +73,7 @@ def turns(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple[p
     "The posts of a quarter by conversation and time, and the likes and reactions: `talk`, `author`, `at`"
     place, n = q.place, q.calls.who.size
     call, who, when = q.seen
-    speaks = lots(seed, place, "seen_how", "onlooker", call.size)[:, 0] < SPEAKS[place.platform]
+    speaks = lots(seed, place, "seen_how", "onlooker", call.size)[:, 0] < np.array([SPEAKS[f] for f in q.platforms])[call]
     said = rows_of("onlooker", call[speaks], who[speaks], when[speaks], "root", lots(seed, place, "text", "onlooker", call.size)[speaks], vanishing(seed, place, "onlooker", when, p)[speaks])
     (joiner, joined), fans = q.joined, np.flatnonzero(np.isfinite(q.advocacy))
     entry = rows_of("entry", n + np.arange(joiner.size), joiner, joined, "", lots(seed, place, "text", "entry", joiner.size), vanishing(seed, place, "entry", joined, p))
@@ -147,32 +147,48 @@ def account(platform: str, brand: int, author: int, first: int) -> dict[str, str
     user = firm if author == BRAND else name
     return {"account": f"https://{server}/users/{user}", "handle": f"{user}@{server}", "mention": f"@{user}@{server}"}
 
-def directory(q: Place) -> pl.DataFrame:
-    "The accounts of a quarter and of its firm: `author`, `account`, `handle`, `mention`, `role`"
+def directory(q: Place, platform: str | None = None) -> pl.DataFrame:
+    "The accounts of a quarter and of its firm, at home or on another platform: `author`, `account`, `handle`, `mention`, `role`"
     who = [*range(q.size), *TEAM]
     role = lambda a: "customer" if a >= 0 else "brand" if a == BRAND else "partner" if a == PARTNER else "staff"
-    return pl.DataFrame([{"author": a, "role": role(a), **account(q.platform, q.brand, a, q.first)} for a in who], schema_overrides={"author": pl.Int64})
+    return pl.DataFrame([{"author": a, "role": role(a), **account(platform or q.platform, q.brand, a, q.first)} for a in who], schema_overrides={"author": pl.Int64})
 
 # %% ../nbs/04c_streamed.ipynb #cc84a9f7
 def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple[pl.DataFrame, pl.DataFrame]:
     "A quarter's posts and likes with names, in the order in which the export numbers them"
     posts, likes = turns(seed, q, days, p)
-    brand, who = BRANDS[q.place.brand], directory(q.place)
+    brand, both = BRANDS[q.place.brand], [q.place.platform, SECOND[q.place.platform]][: 1 + bool(q.away.any())]
+    who = pl.concat([directory(q.place, f).with_columns(platform=pl.lit(f)) for f in both])
     if q.place.chief and (new := campaigns(seed, q.place.brand, days, p)).size:
         top = posts["talk"].max() + 1 if posts.height else 0
         own = rows_of("own", top + np.arange(new.size), np.full(new.size, BRAND), new, "", lots(seed, q.place, "text", "own", new.size), np.full(new.size, np.inf))
         posts = pl.concat([posts, own.with_columns(flagged=pl.lit(False))])
+    posts, likes = (f.with_columns(away=np.append(q.away, False)[np.minimum(f["talk"].to_numpy(), q.away.size)]).with_columns(platform=pl.when("away").then(pl.lit(both[-1])).otherwise(pl.lit(both[0]))) for f in (posts, likes))
     root = posts.filter(pl.col("parent") == "").select("talk", begun="at", caller="author", item=pl.col("second"))
-    posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on="author", how="left", maintain_order="left")
-    posts = posts.join(who.select(caller="author", to_mention="mention"), on="caller", how="left", maintain_order="left")
+    posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on=["author", "platform"], how="left", maintain_order="left")
+    posts = posts.join(who.select("platform", caller="author", to_mention="mention"), on=["caller", "platform"], how="left", maintain_order="left")
     things = THINGS[brand][(posts["item"].to_numpy() * 6).astype(int)]
-    called, signs = brand if q.place.platform == "slack" else account(q.place.platform, q.place.brand, BRAND, 0)["mention"], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
-    posts = posts.with_columns(platform=pl.lit(q.place.platform), quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
-                               brand_mention=pl.lit(called), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
+    called, signs = [brand if f == "slack" else account(f, q.place.brand, BRAND, 0)["mention"] for f in both], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
+    posts = posts.with_columns(quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
+                               brand_mention=pl.when("away").then(pl.lit(called[-1])).otherwise(pl.lit(called[0])), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
     order = pl.col("kind").replace_strict(list(KINDS), list(range(len(KINDS))), return_dtype=pl.Int64)
-    likes = likes.filter(pl.col("at") < days).join(who.select("author", "account"), on="author", how="left", maintain_order="left")
-    likes = likes.with_columns(quarter=pl.lit(q.place.number), platform=pl.lit(q.place.platform))
+    likes = likes.filter(pl.col("at") < days).join(who.select("author", "account", "platform"), on=["author", "platform"], how="left", maintain_order="left")
+    likes = likes.with_columns(quarter=pl.lit(q.place.number), person=pl.col("author") + q.place.first)
     return posts.filter(pl.col("at") < days).sort("begun", "talk", "at", order), likes
+
+# %% ../nbs/04c_streamed.ipynb #e15e01a2
+SILENT = ("twcs", "slack")
+
+def guests(posts: pl.DataFrame, acts: pl.DataFrame) -> pl.DataFrame:
+    "The accounts that people of these quarters have away from home: `quarter`, `author`, `platform`"
+    return pl.concat([f.filter(pl.col("away") & (pl.col("author") >= 0)).select("quarter", "author", "platform") for f in (posts, acts)]).unique().sort("quarter", "author")
+
+def crosswalk_rows(posts: pl.DataFrame, acts: pl.DataFrame, days: float) -> pl.DataFrame:
+    "The accounts of those whom the files show on two platforms: account (its key), person"
+    lost = (pl.col("author") < 0) | (pl.col("platform").is_in(SILENT) & (pl.col("gone") < days))
+    shown = pl.concat([f.select("quarter", "author", "person", "platform", "account") for f in (posts.filter(~lost), acts)]).filter(pl.col("platform") != "mastodon").unique()
+    several = shown.filter(pl.len().over("quarter", "author") > 1).sort("person", "platform")
+    return several.select(account=pl.format("{}:{}", "platform", "account"), person=pl.format("person {}", "person"))
 
 # %% ../nbs/04c_streamed.ipynb #de57fddd
 EPOCH = int((START - datetime(1970, 1, 1)).total_seconds())
@@ -222,6 +238,12 @@ class Streamed:
     @cached_property
     def law(self) -> dict[str, float]: return law(self.seed, self.customers, self.days, self.rules)
 
+    @cached_property
+    def hosts(self) -> set[int]:
+        "The quarters whose firm is on Bluesky for its guests alone"
+        at_home = {q.brand for q in self.places if q.platform == "bluesky"}
+        return {q.number for q in self.places if self.rules["elsewhere"] and q.chief and SECOND[q.platform] == "bluesky" and q.brand not in at_home}
+
     def quarters(self) -> Iterator[Quarter]:
         for place in self.places: yield quarter(self.seed, place, self.days, self.rules)
 
@@ -244,7 +266,9 @@ def blocks(self: Streamed, block: int | None = None) -> Iterator[tuple[pl.DataFr
             offset[platform] += n
             added(tally, {f"posts_{platform}_{kind}": n, "posts": n, "posts_deleted": gone})
         answers = posts.filter(pl.col("kind").is_in(["answer", "canned"])).select("quarter", "talk", "post_id", target="account")
-        yield posts, pl.concat([m[1] for m in made]).join(answers, on=["quarter", "talk"], how="inner", maintain_order="left"), drawn
+        acts = pl.concat([m[1] for m in made]).join(answers, on=["quarter", "talk"], how="inner", maintain_order="left")
+        added(tally, {"accounts": sum(q.place.size for q in drawn) + guests(posts, acts).height, "several": crosswalk_rows(posts, acts, self.days).height // 2})
+        yield posts, acts, drawn
     self.seen.clear()
     self.seen.update(tally)
 
@@ -356,14 +380,15 @@ def bluesky_likes(acts: pl.DataFrame, offset: int) -> pl.DataFrame:
     return mine.select("us", "tie", line=filled(commit("create", "feed.like", record), "account", "us", "rkey", "rkey", iso(pl.col("us")), "post_id"))
 
 # %% ../nbs/04c_streamed.ipynb #9275adad
-def bluesky_people(drawn: Sequence[Quarter], days: float) -> pl.DataFrame:
+def bluesky_people(drawn: Sequence[Quarter], days: float, away: pl.DataFrame, hosts: set[int]) -> pl.DataFrame:
     "The events of names, follows and accounts that go"
     found: list[dict[str, Any]] = []
     for q in drawn:
-        if q.place.platform != "bluesky": continue
-        who = {r["author"]: r for r in directory(q.place).iter_rows(named=True)}
+        home, number = q.place.platform == "bluesky", q.place.number
+        here = [*(range(q.place.size) if home else away.filter((pl.col("quarter") == number) & (pl.col("platform") == "bluesky"))["author"]), *(TEAM if home and q.place.chief or number in hosts else [])]
+        who = {r["author"]: r for r in directory(q.place, "bluesky").iter_rows(named=True)} if here else {}
         moment = lambda day, tie: (EPOCH + int(day * 86400)) * 1_000_000 + tie % 1_000_000
-        for a in [*range(q.place.size), *(TEAM if q.place.chief else [])]:
+        for a in here:
             us, tie = moment(q.crowd.entry[a] if a >= 0 else 0, q.place.first + a + 5), q.place.first + a + 5
             event = {"did": who[a]["account"], "time_us": us, "kind": "identity", "identity": {"did": who[a]["account"], "handle": who[a]["handle"], "seq": tie, "time": str(np.datetime64(us, "us")) + "Z"}}
             found.append({"us": us, "tie": tie, "line": json.dumps(event)})
@@ -371,7 +396,7 @@ def bluesky_people(drawn: Sequence[Quarter], days: float) -> pl.DataFrame:
                 us = moment(q.crowd.exit[a], tie)
                 event = {"did": who[a]["account"], "time_us": us, "kind": "account", "account": {"active": False, "did": who[a]["account"], "seq": tie, "status": "deleted", "time": str(np.datetime64(us, "us")) + "Z"}}
                 found.append({"us": us, "tie": tie, "line": json.dumps(event)})
-        for k, (i, j) in enumerate(zip(*q.ties)):
+        for k, (i, j) in enumerate(zip(*q.ties) if home else ()):
             us = moment(max(q.crowd.entry[i], q.crowd.entry[j]), q.place.first + k)
             record = {"$type": "app.bsky.graph.follow", "createdAt": str(np.datetime64(us, "us")) + "Z", "subject": who[j]["account"]}
             key = keyed_by_time(np.array([us]), np.array([k]))[0]
@@ -484,10 +509,13 @@ def mastodon_archive(path: Path, drawers: Drawers, me: str, firm: str) -> None:
         packed.finish()
 
 # %% ../nbs/04c_streamed.ipynb #7ae6c29b
-def customers_rows(drawn: Sequence[Quarter]) -> pl.DataFrame:
-    "What a firm knows of its customers: account_key, platform, brand, engagement_proxy (four decimals)"
-    return pl.concat([directory(q.place).filter(pl.col("author") >= 0).select(account_key=pl.lit(f"{q.place.platform}:") + pl.col("account"), platform=pl.lit(q.place.platform),
-                                                                             brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy=pl.Series(q.crowd.proxy).round(4)) for q in drawn])
+def customers_rows(drawn: Sequence[Quarter], away: pl.DataFrame) -> pl.DataFrame:
+    "What a firm knows of its customers, one row an account: account_key, platform, brand, engagement_proxy (four decimals)"
+    def known(q: Quarter, platform: str) -> pl.DataFrame:
+        who = directory(q.place, platform).filter(pl.col("author") >= 0).with_columns(quarter=pl.lit(q.place.number), proxy=pl.Series(q.crowd.proxy).round(4))
+        if platform != q.place.platform: who = who.join(away, on=["quarter", "author"], how="semi", maintain_order="left")
+        return who.select(account_key=pl.lit(f"{platform}:") + pl.col("account"), platform=pl.lit(platform), brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy="proxy")
+    return pl.concat([known(q, f) for q in drawn for f in [q.place.platform, SECOND[q.place.platform]][: 1 + bool(q.away.any())]])
 
 def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Mapping[str, float]) -> pl.DataFrame:
     "A labeller's word on what recommends, for each root post of a customer, and on what is personal, for each of the firm's answers (not its thanks): post_key, act, label"
@@ -501,9 +529,10 @@ def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Map
 
 def roles_rows(town: Streamed, seen: set[str], wrote: Mapping[str, int]) -> pl.DataFrame:
     "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs"
-    made = [{"account": f"{q.platform}:{account(q.platform, q.brand, a, 0)['account']}", "role": "brand" if a == BRAND else "partner" if a == PARTNER else "staff", "brand": BRANDS[q.brand]}
-            for q in town.places if q.chief and q.platform != "mastodon" and wrote[q.platform] for a in TEAM
-            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and q.platform != "twcs")]
+    there = dict.fromkeys((f, q.brand) for q in town.places if q.chief for f in [q.platform, SECOND[q.platform]][: 1 + bool(town.rules["elsewhere"])])
+    made = [{"account": f"{platform}:{account(platform, brand, a, 0)['account']}", "role": "brand" if a == BRAND else "partner" if a == PARTNER else "staff", "brand": BRANDS[brand]}
+            for platform, brand in there if platform != "mastodon" and wrote[platform] for a in TEAM
+            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and platform != "twcs")]
     return pl.DataFrame([r for r in made if not r["account"].startswith("twcs:") or r["account"][5:] in seen], schema={"account": pl.String, "role": pl.String, "brand": pl.String})
 
 # %% ../nbs/04c_streamed.ipynb #92b5f267
@@ -529,10 +558,12 @@ def put(town: Streamed, desk: Desk, posts: pl.DataFrame, acts: pl.DataFrame, dra
     on = {f: posts.filter(pl.col("platform") == f) for f in FILES}
     rows, kept = twcs_rows(posts, town.days), on["twcs"].filter(~(pl.col("gone") < town.days))
     if rows.height: desk.append("twcs.csv", rows, "\r\n")
-    desk.append("customers.csv", customers_rows(drawn))
+    away = guests(posts, acts)
+    desk.append("customers.csv", customers_rows(drawn, away))
+    if "crosswalk.csv" in desk.tables: desk.append("crosswalk.csv", crosswalk_rows(posts, acts, town.days))
     if "labels.csv" in desk.tables: desk.append("labels.csv", labels_rows(town.seed, posts, drawn, town.rules))
     liked = acts.filter(pl.col("platform") == "bluesky")
-    for events in (bluesky_people(drawn, town.days), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
+    for events in (bluesky_people(drawn, town.days, away, town.hosts), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
     desk.drawers["slack"].put(messages := slack_messages(posts, acts, town.days))
     desk.drawers["mastodon"].put(items := mastodon_acts(posts))
     desk.users += [member for q in drawn if q.place.platform == "slack" for member in slack_users(q, town.days)]
@@ -556,10 +587,10 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
 # %% ../nbs/04c_streamed.ipynb #76b7dc82
 def write(self: Streamed, folder: str | Path, block: int | None = None) -> list[Path]:
     """Writes the town's exports into `folder` (made if absent) and returns their paths: of each platform on which anybody wrote, then `roles.csv`, `customers.csv` and, where
-    labels err, `labels.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
+    labels err, `labels.csv`, where people are on two platforms, `crosswalk.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
     folder, labelled = Path(folder), any(self.rules[f"{act}_{part}"] < 1 for act in ("label", "personal") for part in ("se", "sp"))
     folder.mkdir(parents=True, exist_ok=True)
-    tables = ["customers.csv"] + ["labels.csv"] * labelled
+    tables = ["customers.csv"] + ["labels.csv"] * labelled + ["crosswalk.csv"] * bool(self.rules["elsewhere"])
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon")})
         try:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from .quarters import BRANDS, Quarter, by_profile, hazards, people, places, quarter, temper
+from .quarters import BRANDS, SECOND, Quarter, by_profile, first_answers, hazards, people, places, quarter, temper
 from .sample import laplace, nodes
 
 # %% ../nbs/04b_truths.ipynb #cc8c959f
@@ -121,7 +121,7 @@ def coupled(p: Mapping[str, float]) -> bool:
 
 # %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
-STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp")
+STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere")
 
 @cache
 def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, float, float]:
@@ -142,24 +142,28 @@ def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[st
 def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
     "The sums of one quarter"
     c, place = q.calls, q.place
-    name = BRANDS[place.brand] if place.platform == "twcs" else f"{place.platform}_{BRANDS[place.brand]}"
     personal, canned = hazards(q.crowd, q.factor, p)
-    there = c.gone >= days if place.platform == "twcs" else np.ones(c.who.size, bool)
     answered, fans = c.answer < days, np.isfinite(q.advocacy)
     free = fans & (q.advocacy < q.first)
-    units = int(there.sum()) + q.joined[0].size + int(fans.sum())
-    found = {f"calls_{name}": c.who.size, f"units_{name}": units, f"answered_{name}": int(answered.sum()), f"canned_{name}": int((answered & c.canned).sum()),
-             f"peer_{name}": int((c.peer < days).sum()), "people": place.size, "callers": int(np.isfinite(q.start).sum()), "acknowledged": int((q.first < days).sum()),
+    found: dict[str, float] = {"people": place.size, "callers": int(np.isfinite(q.start).sum()), "acknowledged": int((q.first < days).sum()),
              "advocates": int(fans.sum()), "advocates_incentivised": int(q.incentivised.sum()), "thanked": int((q.thanked < days).sum()),
              "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum())}
-    for label, t in HORIZONS.items():
-        ends = endings(personal[c.who[there]], canned, t, p, place.platform == "twcs", c.at[there])
-        found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
-        found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + p["rc"] * -math.expm1(-2 * t) * int(free.sum())
+    for platform, mine in [(place.platform, ~q.away), (SECOND[place.platform], q.away)][: 1 + bool(p["elsewhere"])]:
+        name, home = BRANDS[place.brand] if platform == "twcs" else f"{platform}_{BRANDS[place.brand]}", platform == place.platform
+        there = mine & (c.gone >= days) if platform == "twcs" else mine
+        found |= {f"calls_{name}": int(mine.sum()), f"units_{name}": int(there.sum()) + home * (q.joined[0].size + int(fans.sum())), f"answered_{name}": int((answered & mine).sum()),
+                  f"canned_{name}": int((answered & mine & c.canned).sum()), f"peer_{name}": int(((c.peer < days) & mine).sum())}
+        for label, t in HORIZONS.items():
+            ends = endings(personal[c.who[there]], canned, t, p, platform == "twcs", c.at[there])
+            found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
+            found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + home * p["rc"] * -math.expm1(-2 * t) * int(free.sum())
     full = c.answer < days - 1
     found |= {"answers_followed": int(full.sum()), "returned_1d": int((q.back[full] - c.answer[full] <= 1).sum())}
     open_ = (q.first < days) & (q.advocacy > q.first)
     base = p["h0"] * np.exp(p["g_x"] * q.crowd.x + p["d_u"] * q.crowd.u) * np.where(q.canned, p["hr_canned"], p["hr"])
+    there, here = (first_answers(c[side], place.size)[0] for side in (q.away, ~q.away))
+    apart = (here < days) & (q.advocacy > here)
+    found |= {"acknowledged_accounts": int((here < days).sum() + (there < days).sum()), "exposed_accounts": int(apart.sum() + (there < days).sum()), "converted": int((open_ & fans).sum()), "converted_accounts": int((apart & fans).sum())}
     return found | {"exposed": int(open_.sum())} | {f"sum_conversion_{d}d": float(-np.expm1(-base[open_] * d).sum()) for d in (30, 90)}
 
 def added(into: dict[str, Any], more: Mapping[str, float]) -> None:
