@@ -99,7 +99,8 @@ def test_each_scenario_is_read_with_nothing_rejected(scenario, tmp_path):
 
 @pytest.mark.parametrize("given", [{"customers": 1}, {"customers": 3, "brands": 50}, {"customers": 120, "brands": 50}, {"customers": 5, "slack": 1.0, "bluesky": 0, "mastodon": 0}, {"customers": 40, "bluesky": 1.0, "slack": 0, "mastodon": 0},
                                    {"customers": 60, "v": 0, "v_u": 0}, {"customers": 40, "days": 14}, {"customers": 40, "entry": 0, "pi": 1, "near": 1, "rc": 1, "deleted": 1}, {"customers": 30, "a_canned": 0, "peer": 0},
-                                   {"customers": 8, "elsewhere": 1.0, "mu0": 0.01}, {"customers": 30, "elsewhere": 1.0, "slack": 0.5, "mastodon": 0.5, "bluesky": 0}, {"customers": 30, "elsewhere": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0}])
+                                   {"customers": 8, "elsewhere": 1.0, "mu0": 0.01}, {"customers": 30, "elsewhere": 1.0, "slack": 0.5, "mastodon": 0.5, "bluesky": 0}, {"customers": 30, "elsewhere": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0},
+                                   {"customers": 2, "pi3": 1.0, "elsewhere": 0}, {"customers": 40, "pi3": 1.0, "m": 20.0, "leave": 0.01, "deleted": 0.8}])
 def test_odd_towns_can_be_written_and_read(given, tmp_path):
     made = town("full", **given)
     lab, _ = loaded(made, tmp_path)
@@ -162,7 +163,7 @@ PLAIN = dict(customers=300, brands=2, bluesky=0.4, days=280)
 
 
 @pytest.mark.parametrize("given, only", [({"hr": 3.0}, ["advocacy"]), ({"hr_canned": 3.0}, ["advocacy"]), ({"d_u": 0.8}, ["advocacy"]), ({"rc": 1.0}, ["cheers"]), ({"pi": 0.9}, ["return"]), ({"m": 2.0}, ["return"]),
-    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"personal_sp": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"])])
+    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"personal_sp": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"]), ({"pi3": 0.5}, ["passed", "round"])])
 def test_a_part_changes_its_own_posts_and_no_other(given, only):
     plain, changed = town(**PLAIN), town(**PLAIN | given)
     assert words(plain, *only) == words(changed, *only)
@@ -451,8 +452,9 @@ def test_acknowledgement_finds_here_and_law(scenario, rows, tmp_path):
     assert total == rows and inside >= 0.88 * rows and abs(sum(gaps) / total) < 0.12
 
 
-def test_units_are_the_conversations_that_the_measure_counts(tmp_path):
-    made = town("giveaways", customers=250, days=200, bluesky=0.4, rc=0.5)
+@pytest.mark.parametrize("more", [{}, {"pi3": 0.6}, {"elsewhere": 0.5}])
+def test_units_are_the_conversations_that_the_measure_counts(more, tmp_path):
+    made = town("giveaways", customers=250, days=200, bluesky=0.4, rc=0.5, **more)
     lab, _ = loaded(made, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -496,6 +498,76 @@ def test_return_rate_finds_the_probability_of_coming_back(tmp_path):
         assert abs(made.truth["return_1d_here"] - truth) < 4 * math.sqrt(truth * (1 - truth) / made.truth["answers_followed"]) and row["given"] > 500
         lab.close()
     assert held == 3
+
+
+def made_round(made):
+    "What the town passed on, as keys of the firm's answer, the help and the word to the firm (where it came to that), whether their seconds rise, and who passed it on"
+    for posts, _, drawn in made.blocks():
+        key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", trustlab.streamed.ROOM.replace_strict(trustlab.streamed.CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
+        known = {(q, talk, kind.replace("canned", "answer"), at): (name, us // 1_000_000) for q, talk, kind, at, name, us in posts.select("quarter", "talk", "kind", "at", key, "us").rows()}
+        for q in drawn:
+            for given, helped, when, turn in zip(*q.passed):
+                acts = [(given, "answer", q.calls.answer[given]), (helped, "passed", when), (helped, "round", turn)][: 2 + int(turn < made.days)]
+                chain = [known[q.place.number, *act] for act in acts]
+                yield tuple(name for name, _ in chain), all(a[1] < b[1] for a, b in zip(chain, chain[1:])), q.place.first + q.calls.who[given]
+
+
+def test_every_loop_that_the_town_made_is_found_by_its_posts(tmp_path):
+    made = town("circles", customers=450, days=250, bluesky=0.3, slack=0.2)
+    lab, _ = loaded(made, tmp_path)
+    assert conserved(lab) and sound(lab) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, forward = tl.loops(lab, max_length=3, window="30d", most=100_000), tl.pay_forward(lab, max_length=2, window="30d", most=100_000).detail
+        advocates = dict(tl.advocates(lab).frame.select("kind", "acts").rows())
+    chains = list(made_round(made))
+    loops = {keys for keys, timely, _ in chains if len(keys) == 3 and timely}
+    detail = {tuple(keys) for keys in found.detail.filter(length=3).group_by("loop", maintain_order=True).agg("post_key")["post_key"].to_list()}
+    assert 100 < len(loops) <= len(detail) == found.frame.filter(length=3)["count"].item() and loops <= detail and {k.split(":")[0] for keys in loops for k in keys} == {"twcs", "bluesky", "slack"}
+    assert len(chains) == made.truth["passes"] and made.truth["rounds"] == sum(len(keys) == 3 for keys, _, _ in chains)
+    posts, firsts = made.posts, defaultdict(list)
+    for who, us in posts.filter(pl.col("kind").is_in(["peer", "passed"])).select("person", pl.col("created_at").dt.timestamp("us") // 1_000_000).rows(): firsts[who].append(us)
+    steps = {tuple(keys) for keys in forward.group_by("loop", maintain_order=True).agg("post_key")["post_key"].to_list()}
+    seconds = dict(lab.sql("select post_key, cast(epoch(created_at) as bigint) from post").rows())
+    first = {keys[:2] for keys, timely, who in chains if timely and seconds[keys[0]] < seconds[keys[1]] == min(t for t in firsts[who] if t > seconds[keys[0]])}
+    assert first <= steps and len(first) > 0.8 * len(chains)
+    help = posts.filter(pl.col("kind").is_in(["passed", "peer"]) & (pl.col("role") == "customer"))
+    assert advocates["helping"] == trustlab.advocacy.helpful(help["text"]).sum() > 0.9 * help.height and trustlab.advocacy.helpful(help.filter(pl.col("kind") == "passed")["text"]).all()
+
+
+def test_loops_beyond_chance_are_there_when_answers_are_passed_on(tmp_path):
+    counts = {}
+    for pi3 in (0.0, 0.3):
+        rows = []
+        for seed in (1, 2, 3):
+            lab, _ = loaded(town(seed=seed, customers=300, brands=1, days=200, pi3=pi3), tmp_path / f"{pi3}{seed}", "twcs.csv")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                rows.append([m.frame.row(i, named=True) for m, i in ((tl.loops(lab, max_length=3, window="1d", null="time", draws=49), 1), (tl.pay_forward(lab, max_length=2, window="1d", null="time", draws=49), 0))])
+            lab.close()
+        counts[pi3] = [(sum(r["count"] for r in of), sum(r["null_mean"] for r in of), math.sqrt(sum(r["null_sd"] ** 2 for r in of)), [r["p"] for r in of]) for of in zip(*rows)]
+    for observed, mean, sd, ps in counts[0.0]: assert abs(observed - mean) < 3 * sd and max(ps) > 0.05 and observed > 5
+    for observed, mean, sd, ps in counts[0.3]: assert observed - mean > 15 * sd and set(ps) == {0.02}
+    assert counts[0.3][0][0] > 20 * counts[0.0][0][0]
+
+
+def test_shares_passed_on_and_come_round_follow_the_formula():
+    from trustlab.truths import added, realised, tallied
+    for given in ({"pi3": 0.3}, {"pi3": 0.8, "m": 0.6}, {"pi3": 0.5, "leave": 0.01}):
+        qs, p = drawn(customers=4000, seed=13, **given)
+        sums = {}
+        for q in qs: added(sums, tallied(q, 364, p))
+        found, stated, n = realised(sums | {"posts": 1, "posts_deleted": 0}, p), law(13, 4000, 364, p), sums["answers_followed"]
+        rng, brute = random.Random(3), Counter()
+        for _ in range(60_000):
+            if rng.random() >= p["pi3"]: continue
+            wait = rng.expovariate(1 / p["m"])
+            brute["pass_1d"] += wait <= 1
+            brute["round_1d"] += rng.random() < p["pi3"] and wait + rng.expovariate(1 / p["m"]) <= 1
+        for k in ("pass_1d", "round_1d"):
+            assert abs(brute[k] / 60_000 - stated[k]) < 4 * math.sqrt(stated[k] / 60_000)
+            assert abs(found[f"{k}_here"] - stated[k]) < 4 * math.sqrt(stated[k] / n) + (0.02 if "leave" in given else 0.003)
+        assert found["passes"] > 1000 and all((q.passed[2] < q.crowd.exit[q.calls.who[q.passed[0]]]).all() and (q.passed[3][np.isfinite(q.passed[3])] < q.crowd.exit[q.calls.who[q.passed[1]]][np.isfinite(q.passed[3])]).all() for q in qs)
 
 
 def test_conversion_finds_what_the_answered_go_on_to_do(tmp_path):

@@ -965,6 +965,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'trustlab.quarters.offspring': ('quarters.html#offspring', 'trustlab/quarters.py'),
                                    'trustlab.quarters.onlookers': ('quarters.html#onlookers', 'trustlab/quarters.py'),
                                    'trustlab.quarters.paced': ('quarters.html#paced', 'trustlab/quarters.py'),
+                                   'trustlab.quarters.passed_on': ('quarters.html#passed_on', 'trustlab/quarters.py'),
                                    'trustlab.quarters.people': ('quarters.html#people', 'trustlab/quarters.py'),
                                    'trustlab.quarters.places': ('quarters.html#places', 'trustlab/quarters.py'),
                                    'trustlab.quarters.poisson_by_inverse': ('quarters.html#poisson_by_inverse', 'trustlab/quarters.py'),

@@ -7,7 +7,7 @@ __all__ = ['LAW', 'SHARES', 'POSITIVE', 'ANY', 'SCENARIOS', 'STREAMS', 'TRADES',
            'QUANTILE', 'OPEN', 'SIGMA', 'WINDOW', 'rules', 'stream', 'Place', 'apportioned', 'places', 'temper',
            'People', 'people', 'by_profile', 'immigrants', 'offspring', 'paced', 'rung', 'Calls', 'hazards',
            'deletions', 'settled', 'first_answers', 'called', 'friends', 'onlookers', 'poisson_by_inverse', 'keyed',
-           'campaigns', 'entries', 'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
+           'passed_on', 'campaigns', 'entries', 'Hazard', 'multiplied', 'recommended', 'Quarter', 'quarter']
 
 # %% ../nbs/04a_quarters.ipynb #f3288dc7
 import math
@@ -28,9 +28,9 @@ LAW: dict[str, float] = {
     "h0": 0.0025, "g_x": 0.7, "d_u": 0.0, "hr": 1.5, "hr_canned": 1.5, "rc": 0.0, "pi": 0.35, "m": 0.25,
     "giveaways": 0.0, "join": 0.2, "hr_inc": 3.0, "bystanders": 0.0, "hr_by": 1.0, "degree": 0.0, "homophily": 2.0, "tied": 0.5, "contagion": 0.0,
     "deleted": 0.0, "deleted_after": 2.0, "staff": 0.0, "partners": 0.0, "near": 0.04, "label_se": 1.0, "label_sp": 1.0, "personal_se": 1.0, "personal_sp": 1.0,
-    "elsewhere": 0.0}
+    "elsewhere": 0.0, "pi3": 0.0}
 SHARES = ("bluesky", "slack", "mastodon", "profile", "office", "rel", "rc", "pi", "join", "tied", "deleted", "staff", "partners", "near", "label_se", "label_sp", "personal_se", "personal_sp",
-          "elsewhere")
+          "elsewhere", "pi3")
 POSITIVE = ("mu0", "beta", "a", "h0", "hr", "hr_canned", "m", "hr_inc", "hr_by", "deleted_after")
 ANY = ("b_x", "a_x", "a_u", "g_x", "d_u")
 
@@ -40,7 +40,7 @@ SCENARIOS: dict[str, dict[str, float]] = {
     "giveaways": {"giveaways": 6.0}, "thanked": {"rc": 0.5}, "bystanders": {"bystanders": 2.0, "hr_by": 1.1}, "network": {"degree": 6.0, "contagion": 2.0, "bystanders": 1.0},
     "vanishing": {"deleted": 0.05, "leave": 0.0005, "bluesky": 0.5}, "platforms": {"bluesky": 0.2, "slack": 0.1, "mastodon": 0.1}, "team": {"staff": 0.5, "partners": 0.3, "bluesky": 0.3, "slack": 0.2},
     "labels": {"label_se": 0.8, "label_sp": 0.97, "personal_se": 0.9, "personal_sp": 0.95}, "office": {"office": 1.0, "profile": 1.0, "a": 0.126},
-    "several": {"elsewhere": 0.3, "bluesky": 0.2}}
+    "several": {"elsewhere": 0.3, "bluesky": 0.2}, "circles": {"pi3": 0.3}}
 SCENARIOS["full"] = {k: v for part in SCENARIOS.values() for k, v in part.items()} | {"hr": 2.0, "hr_canned": 1.2, "bluesky": 0.2, "slack": 0.1, "mastodon": 0.05, "bystanders": 2.0}
 
 # %% ../nbs/04a_quarters.ipynb #4fe276ce
@@ -60,7 +60,7 @@ def rules(scenario: str = "plain", **given: float) -> dict[str, float]:
 # %% ../nbs/04a_quarters.ipynb #980d84bd
 STREAMS = ("traits", "hidden", "proxy", "pace", "favour", "entry", "leave", "posts", "bursts", "theta", "personal", "canned", "peer", "helper", "deleted", "returns", "seen", "seen_who", "seen_when",
            "network", "join", "advocacy", "thanks", "team", "text", "text_item", "label", "delete_rest", "seen_how", "own", "label_answer",
-           "elsewhere", "elsewhere_call")
+           "elsewhere", "elsewhere_call", "circles")
 
 def stream(seed: int, quarter: int, part: str) -> np.random.Generator:
     "The random stream of one part of one quarter"
@@ -300,6 +300,19 @@ def keyed(seed: int, place: Place, call: np.ndarray, rank: np.ndarray) -> np.nda
     for k in range(most): table[:, k] = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(place.number, STREAMS.index("seen_when"), k))).random((table.shape[0], 2))
     return table[call, rank]
 
+# %% ../nbs/04a_quarters.ipynb #e15e02a2
+def passed_on(seed: int, place: Place, calls: Calls, crowd: People, days: float, p: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "What is passed on: the call that was answered, the call that its caller helps with, when, and when the one helped turns to the firm (infinite: not)"
+    lots = stream(seed, place.number, "circles").random((calls.who.size, 4))
+    later = -p["m"] * np.log1p(-lots[:, [1, 3]])
+    given = np.flatnonzero((lots[:, 0] < p["pi3"]) & (calls.answer + later[:, 0] < np.minimum(crowd.exit[calls.who], days)))
+    when, mine, order = (calls.answer + later[:, 0])[given], calls.who[given], np.argsort(calls.at, kind="stable")
+    ends, last = np.minimum(np.minimum(calls.answer, calls.peer), calls.gone)[order], np.searchsorted(calls.at[order], when) - 1
+    while (shut := (last >= 0) & ((calls.who[order][last] == mine) | (ends[last] <= when))).any(): last[shut] -= 1
+    given, when, helped = given[last >= 0], when[last >= 0], order[last[last >= 0]]
+    turn = np.where(lots[given, 2] < p["pi3"], when + later[given, 1], np.inf)
+    return given, helped, when, np.where(turn < np.minimum(crowd.exit[calls.who[helped]], calls.gone[helped]), turn, np.inf)
+
 # %% ../nbs/04a_quarters.ipynb #d1eca949
 WINDOW = 14.0
 
@@ -375,7 +388,7 @@ def recommended(seed: int, place: Place, hazard: Hazard, ties: tuple[np.ndarray,
 class Quarter:
     """What happened in a quarter. `first`, `canned`: each person's first answer to a call, and whether from a template; `start`: their first call; `advocacy`: their recommendation;
     `thanked`: when that was thanked for; `back`: per call, when the customer replied to the answer; `seen`: (call, person, time); `joined`: (person, time);
-    `away`: per call, whether it was made on the second platform."""
+    `away`: per call, whether it was made on the second platform; `passed`: what `passed_on` gives."""
     place: Place
     crowd: People
     factor: float
@@ -392,6 +405,7 @@ class Quarter:
     incentivised: np.ndarray
     thanked: np.ndarray
     away: np.ndarray
+    passed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
     @property
     def platforms(self) -> np.ndarray: return np.where(self.away, SECOND[self.place.platform], self.place.platform)
@@ -422,4 +436,4 @@ def quarter(seed: int, place: Place, days: float, p: Mapping[str, float], forced
     lots = draw("thanks").random((n, 2))
     thanked = np.where((lots[:, 0] < p["rc"]) & (advocacy < first), advocacy - 0.5 * np.log1p(-lots[:, 1]), np.inf)
     away = (draw("elsewhere").random(n) < p["elsewhere"])[calls.who] & (draw("elsewhere_call").random(calls.who.size) < 0.5)
-    return Quarter(place, crowd, factor, calls, ties, first, canned, start, back, seen, seen_at, joined, advocacy, incentivised, thanked, away)
+    return Quarter(place, crowd, factor, calls, ties, first, canned, start, back, seen, seen_at, joined, advocacy, incentivised, thanked, away, passed_on(seed, place, calls, crowd, days, p))

@@ -31,7 +31,7 @@ from .town_files import CHANNELS, PUBLIC, START, ZONE, mastodon_html, slack_text
 from .truths import added, law, realised, tallied
 
 # %% ../nbs/04c_streamed.ipynb #e6e0a41f
-KINDS = ("call", "near", "entry", "advocacy", "own", "peer", "answer", "canned", "return", "onlooker", "cheers")
+KINDS = ("call", "near", "entry", "advocacy", "own", "peer", "answer", "canned", "return", "onlooker", "cheers", "passed", "round")
 ROOTS, BRAND, PARTNER = KINDS[:5], -1, -5
 SPEAKS = {"twcs": 1.0, "bluesky": 0.3, "slack": 0.0, "mastodon": 0.0}
 
@@ -66,6 +66,11 @@ def replies(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> list[
     for kind, of in (("answer", ~c.canned), ("canned", c.canned)):
         found.append(rows_of(kind, i := np.flatnonzero((c.answer < days) & of), firm[i] if kind == "answer" else np.full(i.size, BRAND), c.answer[i], "root", text("answer")[i], never(i.size)))
     found.append(rows_of("return", i := was(q.back), c.who[i], q.back[i], "answer", text("return")[i], vanishing(seed, place, "return", q.back, p)[i]))
+    given, helped, when, turn = q.passed
+    at = never(n)
+    at[given] = when
+    found.append(rows_of("passed", helped, c.who[given], when, "root", text("passed")[given], vanishing(seed, place, "passed", at, p)[given]))
+    found.append(rows_of("round", helped[i := was(turn)], c.who[helped[i]], turn[i], "root", text("round")[given[i]], c.gone[helped[i]]))
     return found
 
 # %% ../nbs/04c_streamed.ipynb #e6bae569
@@ -93,7 +98,9 @@ SAYINGS = {k: list(WORDS[k]) for k in ("call", "near", "peer", "canned", "return
     "answer": ["{to} I {0} {thing} with {1}: {2} {3} {4}, so {5}. ^{sign}"],
     "entry": ["Count me in {brand} #giveaway", "{brand} here is my entry #giveaway", "Entering the draw of {brand} #giveaway #contest"],
     "own": ["This week only: {item}, on us. Tell us who deserves it #giveaway"],
-    "onlooker": ["{to} same for me, I will try what they say", "{to} I had this too with {item}", "{to} following this, as {item} fails here too", "{to} good to know, thanks for asking"]}
+    "onlooker": ["{to} same for me, I will try what they say", "{to} I had this too with {item}", "{to} following this, as {item} fails here too", "{to} good to know, thanks for asking"],
+    "passed": ["{to} I just had an answer on this, the way I went may work for you", "{to} start over and take the second menu, as I was told", "{to} the steps I was sent worked, take them in that order"],
+    "round": ["{firm} another customer showed me a way for {item}, I write it down here", "{firm} somebody in this thread lent me a hand with {item}", "{firm} for the record: a neighbour got {item} a step further"]}
 CASE = [text.split("|") for text in (
     "checked|reopened|traced|compared|rechecked|dismantled|measured|tested|reviewed|untangled|reran|rebuilt|inspected|reprinted|examined|recounted|unpacked|opened|tried|retraced",
     "the night shift|our Bergen desk|a colleague in Porto|the print room|the warehouse crew|our oldest engineer|the weekend crew|the harbour office|"
@@ -120,7 +127,7 @@ def worded(posts: pl.DataFrame) -> pl.DataFrame:
     size = np.diff(STEP)
     text = PHRASES.gather(STEP[kind] + (posts["pick"].to_numpy() * size[kind]).astype(int))
     thing = pl.col("thing")
-    parts = {"{brand}": pl.col("brand_mention"), "{to}": pl.col("to_mention"), "{item}": thing, "{thing}": thing.str.replace("my ", "your ", literal=True), "{sign}": pl.col("sign")}
+    parts = {"{brand}": pl.col("brand_mention"), "{to}": pl.col("to_mention"), "{firm}": pl.col("firm_mention"), "{item}": thing, "{thing}": thing.str.replace("my ", "your ", literal=True), "{sign}": pl.col("sign")}
     said = posts.with_columns(text=text)
     digits = (posts["pick"].to_numpy()[:, None] * 20.0 ** np.arange(1, 7) % 20).astype(int)
     parts |= {f"{{{k}}}": pl.Series(words, dtype=pl.String).gather(digits[:, k]) for k, words in enumerate(CASE)}
@@ -168,6 +175,8 @@ def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple
     posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on=["author", "platform"], how="left", maintain_order="left")
     posts = posts.join(who.select("platform", caller="author", to_mention="mention"), on=["caller", "platform"], how="left", maintain_order="left")
     things = THINGS[brand][(posts["item"].to_numpy() * 6).astype(int)]
+    firm = who.filter(pl.col("author") == BRAND).select("platform", firm_mention="mention")
+    posts = posts.join(firm, on="platform", how="left", maintain_order="left")
     called, signs = [brand if f == "slack" else account(f, q.place.brand, BRAND, 0)["mention"] for f in both], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
     posts = posts.with_columns(quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
                                brand_mention=pl.when("away").then(pl.lit(called[-1])).otherwise(pl.lit(called[0])), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
@@ -359,7 +368,7 @@ def filled(form: str, *values: Any) -> pl.Expr:
 def bluesky_posts(posts: pl.DataFrame, days: float) -> pl.DataFrame:
     "The events of posts written and deleted: `us`, `tie`, `line`"
     firm = pl.col("brand").replace_strict(BRANDS, [account("bluesky", b, BRAND, 0)["account"] for b in range(len(BRANDS))])
-    to_firm = pl.when(~pl.col("kind").is_in(["onlooker", "peer", "answer", "canned", "cheers"])).then(firm)
+    to_firm = pl.when(~pl.col("kind").is_in(["onlooker", "peer", "answer", "canned", "cheers", "passed"])).then(firm)
     mine = posts.filter(pl.col("platform") == "bluesky").with_columns(rkey=pl.col("post_id").str.tail(13), mention_did=to_firm)
     at = pl.col("text").str.find(pl.col("brand_mention"), literal=True)
     named = filled(',"facets":[{"index":{"byteStart":{},"byteEnd":{}},"features":[{"$type":"app.bsky.richtext.facet#mention","did":"{}"}]}]', at, at + pl.col("brand_mention").str.len_bytes(), "mention_did")

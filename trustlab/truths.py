@@ -121,7 +121,7 @@ def coupled(p: Mapping[str, float]) -> bool:
 
 # %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
-STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere")
+STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere", "pi3")
 
 @cache
 def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, float, float]:
@@ -130,7 +130,8 @@ def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, f
 
 def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[str, float]:
     "The truths of the law, name to number. `advocacy_90d_*` and `risk_*` are by quadrature, or by counterfactual run where parts are on that couple people; then `risk_difference_90d_se` is not 0"
-    found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]), **{k: p[k] for k in STATED}}
+    found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]),
+                               "pass_1d": p["pi3"] * -math.expm1(-1 / p["m"]), "round_1d": p["pi3"] ** 2 * (1 - math.exp(-1 / p["m"]) * (1 + 1 / p["m"])), **{k: p[k] for k in STATED}}
     for b in range(int(p["brands"])):
         for label, t in HORIZONS.items():
             ends = first_ends(b, t, seed, p)
@@ -159,6 +160,8 @@ def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
             found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + home * p["rc"] * -math.expm1(-2 * t) * int(free.sum())
     full = c.answer < days - 1
     found |= {"answers_followed": int(full.sum()), "returned_1d": int((q.back[full] - c.answer[full] <= 1).sum())}
+    given, _, when, turn = q.passed
+    found |= {"passes": given.size, "rounds": int((turn < days).sum()), "passed_on_1d": int((full[given] & (when - c.answer[given] <= 1)).sum()), "came_round_1d": int((full[given] & (turn - c.answer[given] <= 1)).sum())}
     open_ = (q.first < days) & (q.advocacy > q.first)
     base = p["h0"] * np.exp(p["g_x"] * q.crowd.x + p["d_u"] * q.crowd.u) * np.where(q.canned, p["hr_canned"], p["hr"])
     there, here = (first_answers(c[side], place.size)[0] for side in (q.away, ~q.away))
@@ -178,6 +181,7 @@ def realised(tally: Mapping[str, float], p: Mapping[str, float]) -> dict[str, fl
         for kind in ("here", "personal", "canned"):
             for label in HORIZONS: found[f"{kind if kind == 'here' else kind + '_here'}_{label}_{name}"] = share(tally[f"sum_{kind}_{label}_{name}"], tally[f"units_{name}"])
     found |= {"bystanders_here": share(tally["seen"], tally["threads"]), "return_1d_here": share(tally["returned_1d"], tally["answers_followed"]),
+              "pass_1d_here": share(tally["passed_on_1d"], tally["answers_followed"]), "round_1d_here": share(tally["came_round_1d"], tally["answers_followed"]),
               "deleted_here": share(tally["posts_deleted"], tally["posts"])}
     if not coupled(p): found |= {f"conversion_{d}d_here": share(tally[f"sum_conversion_{d}d"], tally["exposed"]) for d in (30, 90)}
     return found
