@@ -19,7 +19,7 @@ DAY = 86400
 
 def town(scenario="plain", seed=7, **given): return tl.simulate(seed, scenario=scenario, **given)
 def drawn(scenario="plain", seed=7, customers=1000, days=364, **given):
-    p = rules(scenario, **{"brands": 1, "bluesky": 0, "slack": 0, "mastodon": 0} | given)
+    p = rules(scenario, **{"brands": 1, "bluesky": 0, "slack": 0, "mastodon": 0, "x": 0} | given)
     return [quarter(seed, place, days, p) for place in places(customers, p)], p
 def joined(qs, of): return np.concatenate([of(q) for q in qs])
 
@@ -28,7 +28,7 @@ def loaded(made, folder, *names):
     lab = tl.Lab()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        receipts = [lab.load(path) for path in made.write(folder) if path.name in (names or ("twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz"))]
+        receipts = [lab.load(path) for path in made.write(folder) if path.name in (names or trustlab.streamed.FILES.values())]
     lab.roles(Path(folder) / "roles.csv")
     return lab, receipts
 
@@ -43,7 +43,7 @@ def full(tmp_path_factory):
 
 @pytest.mark.parametrize("wrong, named", [({"scenario": "ful"}, "scenario"), ({"brands": 51}, "brands"), ({"brands": 1.5}, "brands"), ({"branching": 1.0}, "branching"), ({"hr": 0}, "hr"), ({"rel": 1.2}, "rel"),
     ({"mu0": math.nan}, "mu0"), ({"deleted": True}, "deleted"), ({"speed": 1}, "speed"), ({"seed": -1}, "seed"), ({"customers": 0}, "customers"), ({"days": 13}, "days"), ({"posts": 99}, "posts"),
-    ({"posts": 1000, "customers": 10}, "not both"), ({"bluesky": 0.6, "slack": 0.6}, "shares"), ({"block": 0}, "block")])
+    ({"posts": 1000, "customers": 10}, "not both"), ({"bluesky": 0.6, "slack": 0.6}, "shares"), ({"bluesky": 0.6, "x": 0.6}, "shares"), ({"block": 0}, "block")])
 def test_wrong_arguments_are_named(wrong, named):
     with pytest.raises(InvalidParameter, match=named): town(**{"scenario": "plain"} | wrong)
 
@@ -60,7 +60,7 @@ def bytes_of(made, folder, block=None): return {p.name: p.read_bytes() for p in 
 
 def test_bytes_do_not_depend_on_the_block_and_do_on_the_seed(tmp_path):
     one, many, other = bytes_of(town("full", customers=900), tmp_path / "a", 1), bytes_of(town("full", customers=900), tmp_path / "b", 99), bytes_of(town("full", seed=8, customers=900), tmp_path / "c", 99)
-    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv", "crosswalk.csv"}
+    assert one == many and set(one) == {"twcs.csv", "bluesky.jsonl", "slack.zip", "mastodon.tar.gz", "roles.csv", "customers.csv", "labels.csv", "crosswalk.csv", "x.jsonl"}
     assert all(one[n] != other[n] for n in one if n != "roles.csv") and set(one) == {path.name for path in (tmp_path / "a").iterdir()}
 
 
@@ -97,9 +97,10 @@ def test_each_scenario_is_read_with_nothing_rejected(scenario, tmp_path):
     assert conserved(lab) and sound(lab) == []
 
 
-@pytest.mark.parametrize("given", [{"customers": 1}, {"customers": 3, "brands": 50}, {"customers": 120, "brands": 50}, {"customers": 5, "slack": 1.0, "bluesky": 0, "mastodon": 0}, {"customers": 40, "bluesky": 1.0, "slack": 0, "mastodon": 0},
+@pytest.mark.parametrize("given", [{"customers": 1}, {"customers": 3, "brands": 50}, {"customers": 120, "brands": 50}, {"customers": 5, "slack": 1.0, "bluesky": 0, "mastodon": 0, "x": 0}, {"customers": 40, "bluesky": 1.0, "slack": 0, "mastodon": 0, "x": 0},
                                    {"customers": 60, "v": 0, "v_u": 0}, {"customers": 40, "days": 14}, {"customers": 40, "entry": 0, "pi": 1, "near": 1, "rc": 1, "deleted": 1}, {"customers": 30, "a_canned": 0, "peer": 0},
-                                   {"customers": 8, "elsewhere": 1.0, "mu0": 0.01}, {"customers": 30, "elsewhere": 1.0, "slack": 0.5, "mastodon": 0.5, "bluesky": 0}, {"customers": 30, "elsewhere": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0},
+                                   {"customers": 8, "elsewhere": 1.0, "mu0": 0.01}, {"customers": 30, "elsewhere": 1.0, "slack": 0.5, "mastodon": 0.5, "bluesky": 0, "x": 0}, {"customers": 30, "elsewhere": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0, "x": 0},
+                                   {"customers": 40, "x": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0}, {"customers": 30, "x": 1.0, "bluesky": 0, "slack": 0, "mastodon": 0, "views": 0, "elsewhere": 0, "deleted": 0.9},
                                    {"customers": 2, "pi3": 1.0, "elsewhere": 0}, {"customers": 40, "pi3": 1.0, "m": 20.0, "leave": 0.01, "deleted": 0.8}])
 def test_odd_towns_can_be_written_and_read(given, tmp_path):
     made = town("full", **given)
@@ -124,6 +125,7 @@ def test_full_store_holds_what_the_town_wrote(full):
     here = dict(lab.sql("select platform, count(*) from post where kind = 'post' group by platform").rows())
     kept = posts.filter(pl.col("deleted_at").is_null() | (pl.col("deleted_at") >= pl.lit(tl.sample.START) + pl.duration(days=364)))
     assert here["bluesky"] == posts.filter(pl.col("platform") == "bluesky").height and here["twcs"] == kept.filter(pl.col("platform") == "twcs").height
+    assert here["x"] == kept.filter(pl.col("platform") == "x").height > 500
     assert here["mastodon"] == posts.filter((pl.col("platform") == "mastodon") & (pl.col("role") == "brand")).height
     slack = posts.filter(pl.col("platform") == "slack").height
     assert kept.filter(pl.col("platform") == "slack").height <= here["slack"] < slack
@@ -163,7 +165,7 @@ PLAIN = dict(customers=300, brands=2, bluesky=0.4, days=280)
 
 
 @pytest.mark.parametrize("given, only", [({"hr": 3.0}, ["advocacy"]), ({"hr_canned": 3.0}, ["advocacy"]), ({"d_u": 0.8}, ["advocacy"]), ({"rc": 1.0}, ["cheers"]), ({"pi": 0.9}, ["return"]), ({"m": 2.0}, ["return"]),
-    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"personal_sp": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"]), ({"pi3": 0.5}, ["passed", "round"])])
+    ({"bystanders": 2.0}, ["onlooker"]), ({"giveaways": 6.0, "hr_inc": 1.0}, ["entry", "own", "advocacy"]), ({"degree": 6.0}, []), ({"rel": 0.5}, []), ({"label_se": 0.5}, []), ({"personal_sp": 0.5}, []), ({"staff": 0.5}, ["answer"]), ({"partners": 0.5}, ["peer"]), ({"pi3": 0.5}, ["passed", "round"]), ({"views": 10.0}, [])])
 def test_a_part_changes_its_own_posts_and_no_other(given, only):
     plain, changed = town(**PLAIN), town(**PLAIN | given)
     assert words(plain, *only) == words(changed, *only)
@@ -671,10 +673,66 @@ def test_onlookers_have_their_mean():
     for q in qs: assert (q.seen[2] > q.calls.answer[q.seen[0]]).all() and (q.seen[1] != q.calls.who[q.seen[0]]).all() and len(set(zip(q.seen[0], q.seen[1]))) == q.seen[0].size
 
 
+def test_posts_of_x_are_those_of_the_town(full):
+    made, folder, lab, _ = full
+    posts = made.posts.filter(pl.col("platform") == "x")
+    kept = posts.filter(pl.col("deleted_at").is_null() | (pl.col("deleted_at") >= pl.lit(tl.sample.START) + pl.duration(days=364)))
+    rows = lab.sql("select substr(post_key, 3) as k, substr(author_key, 3) as author, substr(reply_to_key, 3) as parent, substr(conversation_key, 3) as conversation, cast(created_at as timestamp) as at, text from post where platform = 'x'")
+    assert set(rows.rows()) == set(kept.select("post_id", "author", "reply_to", "conversation", pl.col("created_at").dt.cast_time_unit("us"), "text").rows()) and kept.height < posts.height
+    roles = {a.removeprefix("x:"): r for a, r in lab.sql("select account_key, role from role_span where starts_with(account_key, 'x:')").rows()}
+    wrote = posts.filter(pl.col("role") != "customer")
+    assert dict(wrote.select("author", "role").rows()).items() <= roles.items() and len(roles) == 6 and set(wrote["role"]) == {"brand", "partner"} and not set(roles) & set(posts.filter(pl.col("role") == "customer")["author"])
+    liked = {k: n for k, n in lab.sql("select substr(post_key, 3), n from post_count where kind = 'like' and n > 0 and starts_with(post_key, 'x:')").rows()}
+    there = Counter(k for _, acts, _ in made.blocks() for k in acts.filter(pl.col("platform") == "x")["post_id"])
+    assert liked == there and sum(liked.values()) > 50 and lab.sql("select count(*) from interaction where kind = 'like' and starts_with(post_key, 'x:')").item() == 0
+    pages = [json.loads(line) for line in (folder / "x.jsonl").open(encoding="utf-8")]
+    ids = [int(t["id"]) for page in pages for t in page["data"]]
+    assert all({t["author_id"] for t in page["data"]} == {u["id"] for u in page["includes"]["users"]} and len(page["data"]) == page["meta"]["result_count"] <= 100 for page in pages) and [i >> 22 for i in ids] == sorted(i >> 22 for i in ids)
+
+
+def test_views_show_as_impressions_on_x_and_nowhere_else(tmp_path):
+    "The interval of the views per person helped holds the law's mean; whoever is seen has viewed; without X nothing can be said"
+    inside = 0
+    for seed in (1, 2, 3, 4):
+        made = town("views", seed=seed, customers=500, bluesky=0.2)
+        lab, _ = loaded(made, tmp_path / str(seed))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = {r["platform"]: r for r in tl.bystanders(lab, by="platform").frame.iter_rows(named=True)}
+        assert {f: r["impressions_per_helped"] is None for f, r in rows.items()} == {"twcs": True, "bluesky": True, "x": False}
+        row = rows["x"]
+        mine = [(q.calls.answer < 364) & (q.platforms == "x") for q in made.quarters()]
+        views = sum(int(q.views[m].sum()) for q, m in zip(made.quarters(), mine))
+        assert row["threads"] == row["helped"] == sum(int(m.sum()) for m in mine) and row["impressions_per_helped"] == pytest.approx(views / row["helped"])
+        assert lab.sql("select sum(n) from post_count where kind = 'impression'").item() == views and row["upper_per_helped"] > row["per_helped"] and row["impressions_per_helped"] > row["upper_per_helped"]
+        truth, each = made.truth, np.concatenate([q.views[q.calls.answer < 364] for q in made.quarters()])
+        inside += row["impressions_per_helped_low"] <= truth["views_mean"] <= row["impressions_per_helped_high"]
+        assert truth["views"] == 10 and truth["views_here"] == pytest.approx(each.mean()) and abs(each.mean() - truth["views_mean"]) < 4 * each.std() / math.sqrt(each.size)
+        lab.close()
+    assert inside >= 3
+    lab, _ = loaded(town("views", seed=4, customers=500, bluesky=0.5, x=0.0), tmp_path / "others")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = tl.bystanders(lab, by="platform")
+    assert alone.frame["impressions_per_helped"].null_count() == 2 and "not answerable" in alone.notes[-1]
+
+
+def test_nobody_shows_themselves_without_having_viewed():
+    for given in ({"views": 10.0}, {"views": 1.0}, {"views": 0.5, "pi3": 0.5}):
+        qs, p = drawn(customers=2000, bystanders=2.0, **given)
+        views, shown, passed = (np.concatenate([of(q)[q.calls.answer < 340] for q in qs]) for of in (lambda q: q.views, lambda q: np.bincount(q.seen[0], minlength=q.calls.who.size), lambda q: np.bincount(q.passed[1], minlength=q.calls.who.size)))
+        assert (views >= shown + passed).all() and all((q.views[np.isinf(q.calls.answer)] == 0).all() for q in qs)
+        more = 0.7 if "pi3" in given else 0
+        assert -4 * views.std() / math.sqrt(views.size) < views.mean() - trustlab.truths.mean_views(p) < 4 * views.std() / math.sqrt(views.size) + more
+    rng = np.random.default_rng(2)
+    each = [rng.poisson(mean * np.exp(0.8 * rng.standard_normal(400_000) - 0.32)) for mean in (10.0, 2.0)]
+    assert trustlab.truths.mean_views(rules(views=10.0, bystanders=2.0)) == pytest.approx(np.maximum(*each).mean(), abs=0.07) and trustlab.truths.mean_views(rules(views=10.0)) == pytest.approx(10, abs=1e-3) and trustlab.truths.mean_views(rules(bystanders=2.0)) == 0
+
+
 def test_team_is_in_the_roles(full):
     made, folder, lab, _ = full
     roles = dict(lab.sql("select role, count(*) from role where basis = 'declared' group by role").rows())
-    assert roles == {"brand": 3 + 3 + 1, "staff": 3 * 3 + 3, "partner": 3 + 3 + 1}
+    assert roles == {"brand": 3 + 3 + 1 + 3, "staff": 3 * 3 + 3, "partner": 3 + 3 + 1 + 3}
     share = lab.sql("select count(*) filter (s.role = 'staff') / count(*) as staff from post p join role_span s on s.account_key = p.author_key where s.role in ('brand', 'staff') and p.platform = 'bluesky' and p.reply_to_key is not null")["staff"][0]
     answers = made.posts.filter((pl.col("platform") == "bluesky") & pl.col("kind").is_in(["answer", "canned"]))
     assert abs((answers.filter(pl.col("kind") == "answer")["role"] == "staff").mean() - 0.5) < 0.06 and 0.2 < share < 0.5

@@ -8,14 +8,14 @@ __all__ = ['KINDS', 'ROOTS', 'BRAND', 'PARTNER', 'SPEAKS', 'SAYINGS', 'CASE', 'S
            'turns', 'worded', 'coded', 'account', 'directory', 'drafted', 'guests', 'crosswalk_rows', 'numbered',
            'keyed_by_time', 'Streamed', 'blocks', 'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers',
            'quoted', 'iso', 'commit', 'filled', 'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages',
-           'mastodon_acts', 'Stored', 'slack_archive', 'mastodon_archive', 'customers_rows', 'labels_rows',
-           'roles_rows', 'Desk', 'put', 'close', 'write', 'slack_users']
+           'mastodon_acts', 'x_posts', 'x_pages', 'Stored', 'slack_archive', 'mastodon_archive', 'customers_rows',
+           'labels_rows', 'roles_rows', 'Desk', 'put', 'close', 'write', 'slack_users']
 
 # %% ../nbs/04c_streamed.ipynb #78f4b2ce
 import io, json, re, struct, tarfile, tempfile, zipfile, zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ import polars as pl
 
 from . import sample
 from .core import InvalidParameter
-from .quarters import BRANDS, ITEMS_OF, SECOND, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
+from .quarters import ABSENT, BRANDS, ITEMS_OF, SECOND, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
 from .sample import NAMES, WORDS, whole
 from .town_files import CHANNELS, PUBLIC, START, ZONE, mastodon_html, slack_text
 from .truths import added, law, realised, tallied
@@ -33,7 +33,7 @@ from .truths import added, law, realised, tallied
 # %% ../nbs/04c_streamed.ipynb #e6e0a41f
 KINDS = ("call", "near", "entry", "advocacy", "own", "peer", "answer", "canned", "return", "onlooker", "cheers", "passed", "round")
 ROOTS, BRAND, PARTNER = KINDS[:5], -1, -5
-SPEAKS = {"twcs": 1.0, "bluesky": 0.3, "slack": 0.0, "mastodon": 0.0}
+SPEAKS = {"twcs": 1.0, "bluesky": 0.3, "slack": 0.0, "mastodon": 0.0, "x": 0.3}
 
 def lots(seed: int, place: Place, part: str, kind: str, n: int) -> np.ndarray:
     "Two uniform numbers for each of `n` things of a kind, from a stream of this part and kind"
@@ -150,6 +150,7 @@ def account(platform: str, brand: int, author: int, first: int) -> dict[str, str
     if platform == "slack": return {"account": (a := f"U0TOWN{person:07d}" if author >= 0 else f"U0FIRM{brand:03d}{-author:04d}"), "handle": name, "mention": f"<@{a}>"}
     if platform == "bluesky":
         return {"account": "did:plc:" + coded(person * 2 if author >= 0 else (brand * 10 - author) * 2 + 1, 24), "handle": f"{name}.example", "mention": f"@{name}.example"}
+    if platform == "x": return {"account": str((7 if author >= 0 else 6) * 10**9 + (person if author >= 0 else brand * 10 - author)), "handle": (a := firm if author == BRAND else name.replace("-", "_")), "mention": "@" + a}
     server = f"{firm.lower()}.example" if author < 0 else ("kiwi.example", "plum.example", "pear.example")[person % 3]
     user = firm if author == BRAND else name
     return {"account": f"https://{server}/users/{user}", "handle": f"{user}@{server}", "mention": f"@{user}@{server}"}
@@ -175,6 +176,8 @@ def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple
     posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on=["author", "platform"], how="left", maintain_order="left")
     posts = posts.join(who.select("platform", caller="author", to_mention="mention"), on=["caller", "platform"], how="left", maintain_order="left")
     things = THINGS[brand][(posts["item"].to_numpy() * 6).astype(int)]
+    views = pl.Series(np.append(q.views, 0)[np.minimum(posts["talk"].to_numpy(), q.views.size)])
+    posts = posts.with_columns(views=pl.when(pl.col("kind").is_in(["answer", "canned"]) & (p["views"] > 0)).then(views))
     firm = who.filter(pl.col("author") == BRAND).select("platform", firm_mention="mention")
     posts = posts.join(firm, on="platform", how="left", maintain_order="left")
     called, signs = [brand if f == "slack" else account(f, q.place.brand, BRAND, 0)["mention"] for f in both], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
@@ -186,7 +189,7 @@ def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple
     return posts.filter(pl.col("at") < days).sort("begun", "talk", "at", order), likes
 
 # %% ../nbs/04c_streamed.ipynb #e15e01a2
-SILENT = ("twcs", "slack")
+SILENT = (*ABSENT, "slack")
 
 def guests(posts: pl.DataFrame, acts: pl.DataFrame) -> pl.DataFrame:
     "The accounts that people of these quarters have away from home: `quarter`, `author`, `platform`"
@@ -210,6 +213,7 @@ def numbered(posts: pl.DataFrame, offset: Mapping[str, int]) -> pl.DataFrame:
     posts = posts.with_columns(post_id=pl.when(pl.col("platform") == "twcs").then((pl.col("row") + 1).cast(pl.String))
         .when(pl.col("platform") == "slack").then(pl.format("{}.{}", pl.col("us") // 1_000_000, (pl.col("us") % 1_000_000).cast(pl.String).str.zfill(6)))
         .when(pl.col("platform") == "mastodon").then(pl.format("{}/statuses/{}", "account", (pl.col("us") // 1000) * 65536 + pl.col("row") % 65536))
+        .when(pl.col("platform") == "x").then(((pl.col("us") // 1000 - 1_288_834_974_657) * 2**22 + pl.col("row") % 2**22).cast(pl.String))
         .otherwise(pl.format("at://{}/app.bsky.feed.post/{}", "account", keyed_by_time(posts["us"].to_numpy(), posts["row"].to_numpy()))))
     root = posts.filter(pl.col("parent") == "").select("quarter", "talk", conversation="post_id")
     answer = posts.filter(pl.col("kind").is_in(["answer", "canned"])).select("quarter", "talk", answer="post_id")
@@ -265,7 +269,7 @@ class Streamed:
 # %% ../nbs/04c_streamed.ipynb #0968bcd4
 def blocks(self: Streamed, block: int | None = None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, list[Quarter]]]:
     "The town in blocks of quarters: posts, likes and reactions, and what they were made of. Counts the truth on the way"
-    offset, tally = dict.fromkeys(("twcs", "bluesky", "slack", "mastodon"), 0), {}
+    offset, tally = dict.fromkeys(SPEAKS, 0), {}
     for start in range(0, len(self.places), block or self.block):
         drawn = [quarter(self.seed, place, self.days, self.rules) for place in self.places[start : start + (block or self.block)]]
         made = [drafted(self.seed, q, self.days, self.rules) for q in drawn]
@@ -451,6 +455,33 @@ def mastodon_acts(posts: pl.DataFrame) -> pl.DataFrame:
         lines.append({"us": us, "tie": row, "line": json.dumps(item, ensure_ascii=False)})
     return pl.DataFrame(lines, schema={"us": pl.Int64, "tie": pl.Int64, "line": pl.String})
 
+# %% ../nbs/04c_streamed.ipynb #e15e03a5
+def x_posts(posts: pl.DataFrame, acts: pl.DataFrame, days: float) -> pl.DataFrame:
+    "Posts as X's interface has them: `us`, `tie`, `line` (the post, a tab, its author)"
+    every = posts.filter(pl.col("platform") == "x")
+    mine, whose = every.filter(~(pl.col("gone") < days)), dict(every.select("post_id", "account").iter_rows())
+    liked, answered = (dict(f.group_by(key).len().iter_rows()) for f, key in ((acts.filter(pl.col("platform") == "x"), "post_id"), (mine.drop_nulls("reply_to"), "reply_to")))
+    lines = []
+    for r in mine.iter_rows(named=True):
+        firm, key, to, text = BRANDS.index(r["brand"]), r["post_id"], r["reply_to"], slack_text(r["text"])
+        known = {a["handle"]: a["account"] for a in (account("x", firm, who, r["person"] - r["author"]) for who in (BRAND, r["caller"]))}
+        counts = {"retweet_count": 0, "reply_count": answered.get(key, 0), "like_count": liked.get(key, 0), "quote_count": 0} | ({} if r["views"] is None else {"impression_count": r["views"]})
+        named = [{"start": m.start(), "end": m.end(), "username": m[1], "id": known[m[1]]} for m in re.finditer(r"@(\w+)", text) if m[1] in known]
+        post = {"id": key, "author_id": r["account"], "created_at": f"{r['created_at']:%Y-%m-%dT%H:%M:%S}.000Z", "text": text, "conversation_id": r["conversation"], "lang": "en", "edit_history_tweet_ids": [key],
+                "public_metrics": counts, "entities": {"mentions": named}} | ({"in_reply_to_user_id": whose[to], "referenced_tweets": [{"type": "replied_to", "id": to}]} if to else {})
+        lines.append({"us": r["us"], "tie": r["row"], "line": json.dumps(post) + "\t" + json.dumps({"id": r["account"], "username": r["handle"], "name": r["handle"].title()})})
+    return pl.DataFrame(lines, schema={"us": pl.Int64, "tie": pl.Int64, "line": pl.String})
+
+def x_pages(path: Path, drawers: Drawers, days: int) -> None:
+    "The pages, one a line: a hundred posts of a week, and their authors"
+    end = f"{START + timedelta(days=days):%Y-%m-%dT%H:%M:%S}Z"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for week in drawers.weeks():
+            for first in range(0, len(week), 100):
+                posts, users = zip(*(line.split("\t") for _, line in week[first : first + 100]))
+                page = f'{{"data": [{", ".join(posts)}], "includes": {{"users": [{", ".join(dict.fromkeys(users))}]}}, "meta": {{"result_count": {len(posts)}}}, "__twarc": {{"retrieved_at": "{end}"}}}}'
+                file.write(page + "\n")
+
 # %% ../nbs/04c_streamed.ipynb #12f84b18
 class Stored(io.RawIOBase):
     "A gzip stream of stored blocks, written piece by piece"
@@ -537,19 +568,19 @@ def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Map
     return pl.concat([said(["call", "near", "entry", "advocacy"], "advocacy", "advocacy", "label", "label"), said(["answer", "canned"], "answer", "personal", "label_answer", "personal")]).sort("index").drop("index")
 
 def roles_rows(town: Streamed, seen: set[str], wrote: Mapping[str, int]) -> pl.DataFrame:
-    "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs"
+    "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs and X"
     there = dict.fromkeys((f, q.brand) for q in town.places if q.chief for f in [q.platform, SECOND[q.platform]][: 1 + bool(town.rules["elsewhere"])])
     made = [{"account": f"{platform}:{account(platform, brand, a, 0)['account']}", "role": "brand" if a == BRAND else "partner" if a == PARTNER else "staff", "brand": BRANDS[brand]}
             for platform, brand in there if platform != "mastodon" and wrote[platform] for a in TEAM
-            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and platform != "twcs")]
-    return pl.DataFrame([r for r in made if not r["account"].startswith("twcs:") or r["account"][5:] in seen], schema={"account": pl.String, "role": pl.String, "brand": pl.String})
+            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and platform not in ABSENT)]
+    return pl.DataFrame([r for r in made if r["account"].split(":")[0] not in ABSENT or r["account"] in seen], schema={"account": pl.String, "role": pl.String, "brand": pl.String})
 
 # %% ../nbs/04c_streamed.ipynb #92b5f267
-FILES = {"twcs": "twcs.csv", "bluesky": "bluesky.jsonl", "slack": "slack.zip", "mastodon": "mastodon.tar.gz"}
+FILES = {"twcs": "twcs.csv", "bluesky": "bluesky.jsonl", "slack": "slack.zip", "mastodon": "mastodon.tar.gz", "x": "x.jsonl"}
 
 @dataclass
 class Desk:
-    "What is at hand while a town is written: open tables, drawers, Slack's members, who was seen on twcs, and how much of each platform there is"
+    "What is at hand while a town is written: open tables, drawers, Slack's members, who of the firms was seen on twcs and X, and how much of each platform there is"
     tables: dict[str, BinaryIO]
     drawers: dict[str, Drawers]
     users: list[dict[str, Any]] = field(default_factory=list)
@@ -565,7 +596,7 @@ class Desk:
 def put(town: Streamed, desk: Desk, posts: pl.DataFrame, acts: pl.DataFrame, drawn: Sequence[Quarter]) -> None:
     "Puts one block into the tables and drawers"
     on = {f: posts.filter(pl.col("platform") == f) for f in FILES}
-    rows, kept = twcs_rows(posts, town.days), on["twcs"].filter(~(pl.col("gone") < town.days))
+    rows = twcs_rows(posts, town.days)
     if rows.height: desk.append("twcs.csv", rows, "\r\n")
     away = guests(posts, acts)
     desk.append("customers.csv", customers_rows(drawn, away))
@@ -575,10 +606,13 @@ def put(town: Streamed, desk: Desk, posts: pl.DataFrame, acts: pl.DataFrame, dra
     for events in (bluesky_people(drawn, town.days, away, town.hosts), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
     desk.drawers["slack"].put(messages := slack_messages(posts, acts, town.days))
     desk.drawers["mastodon"].put(items := mastodon_acts(posts))
+    desk.drawers["x"].put(pages := x_posts(posts, acts, town.days))
     desk.users += [member for q in drawn if q.place.platform == "slack" for member in slack_users(q, town.days)]
-    desk.seen |= {*kept.filter(pl.col("parent") == "")["brand"].unique(), *kept.filter(pl.col("role") == "partner")["account"].unique()}
+    for f in ABSENT:
+        kept = on[f].filter(~(pl.col("gone") < town.days))
+        desk.seen |= {f"{f}:{account(f, BRANDS.index(b), BRAND, 0)['account']}" for b in kept.filter(pl.col("parent") == "")["brand"].unique()} | {f"{f}:{a}" for a in kept.filter(pl.col("role") == "partner")["account"].unique()}
     desk.likes += liked.height
-    added(desk.wrote, {"twcs": rows.height, "bluesky": on["bluesky"].height, "slack": messages.height, "mastodon": items.height})
+    added(desk.wrote, {"twcs": rows.height, "bluesky": on["bluesky"].height, "slack": messages.height, "mastodon": items.height, "x": pages.height})
 
 def close(town: Streamed, desk: Desk, folder: Path) -> None:
     "Closes the tables and makes the ordered exports of what the drawers hold; a platform on which nobody wrote has no file"
@@ -588,6 +622,7 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
         with open(folder / FILES["bluesky"], "w", encoding="utf-8", newline="") as file:
             for week in desk.drawers["bluesky"].weeks(): file.writelines(line + "\n" for _, line in week)
     if desk.wrote["slack"]: slack_archive(folder / FILES["slack"], desk.drawers["slack"], desk.users)
+    if desk.wrote["x"]: x_pages(folder / FILES["x"], desk.drawers["x"], town.days)
     if desk.wrote["mastodon"]:
         firm = BRANDS[min(1, int(town.rules["brands"]) - 1)]
         mastodon_archive(folder / FILES["mastodon"], desk.drawers["mastodon"], f"https://{firm.lower()}.example/users/{firm}", firm)
@@ -601,7 +636,7 @@ def write(self: Streamed, folder: str | Path, block: int | None = None) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     tables = ["customers.csv"] + ["labels.csv"] * labelled + ["crosswalk.csv"] * bool(self.rules["elsewhere"])
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon")})
+        desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon", "x")})
         try:
             for posts, acts, drawn in self.blocks(block): put(self, desk, posts, acts, drawn)
             close(self, desk, folder)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENDS', 'HORIZONS', 'STATED', 'stretches', 'endings', 'gamma_nodes', 'moments', 'over_week', 'first_ends', 'at_risk',
-           'risk', 'counterfactual', 'coupled', 'effect_of', 'law', 'tallied', 'added', 'realised', 'share']
+           'risk', 'counterfactual', 'coupled', 'effect_of', 'mean_views', 'law', 'tallied', 'added', 'realised',
+           'share']
 
 # %% ../nbs/04b_truths.ipynb #09dc1e11
 import math
@@ -13,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from .quarters import BRANDS, SECOND, Quarter, by_profile, first_answers, hazards, people, places, quarter, temper
+from .quarters import ABSENT, BRANDS, SECOND, SIGMA, Quarter, by_profile, first_answers, hazards, people, places, quarter, temper
 from .sample import laplace, nodes
 
 # %% ../nbs/04b_truths.ipynb #cc8c959f
@@ -100,7 +101,7 @@ def risk(days: float, horizon: float, answered: bool, p: Mapping[str, float]) ->
 def counterfactual(days: int, horizon: float, p: Mapping[str, float], customers: int = 20_000, seed: int = 2**20 + 1) -> tuple[float, float, float]:
     "Risk when all are answered at once, risk when nobody ever is, and the standard error of their difference (by quarter), from two runs of the law"
     longer = math.ceil(days + horizon)
-    q = dict(p) | {"brands": 1, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0, "entry": p["entry"] * days / longer, "leave": 0.0}
+    q = dict(p) | {"brands": 1, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0, "x": 0.0, "entry": p["entry"] * days / longer, "leave": 0.0}
     rows = []
     for place in places(customers, q):
         stays = people(seed, place, longer, q | {"leave": p["leave"]}).exit
@@ -121,17 +122,25 @@ def coupled(p: Mapping[str, float]) -> bool:
 
 # %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
-STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere", "pi3")
+STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere", "pi3", "views")
 
 @cache
 def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, float, float]:
     p = dict(items)
     return counterfactual(days, 90, p) if coupled(p) else (risk(days, 90, True, p), risk(days, 90, False, p), 0.0)
 
+def mean_views(p: Mapping[str, float]) -> float:
+    "How often an answer is viewed on average, by the law"
+    from scipy.special import pdtr
+
+    (z, w), k = nodes(), np.arange(50 + int(400 * max(p["views"], p["bystanders"])))
+    below = [w @ pdtr(k, p[part] * np.exp(SIGMA * z - SIGMA**2 / 2)[:, None]) for part in ("views", "bystanders")]
+    return float((1 - below[0] * below[1]).sum()) if p["views"] else 0.0
+
 def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[str, float]:
     "The truths of the law, name to number. `advocacy_90d_*` and `risk_*` are by quadrature, or by counterfactual run where parts are on that couple people; then `risk_difference_90d_se` is not 0"
     found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]),
-                               "pass_1d": p["pi3"] * -math.expm1(-1 / p["m"]), "round_1d": p["pi3"] ** 2 * (1 - math.exp(-1 / p["m"]) * (1 + 1 / p["m"])), **{k: p[k] for k in STATED}}
+                               "pass_1d": p["pi3"] * -math.expm1(-1 / p["m"]), "round_1d": p["pi3"] ** 2 * (1 - math.exp(-1 / p["m"]) * (1 + 1 / p["m"])), "views_mean": mean_views(p), **{k: p[k] for k in STATED}}
     for b in range(int(p["brands"])):
         for label, t in HORIZONS.items():
             ends = first_ends(b, t, seed, p)
@@ -148,14 +157,14 @@ def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
     free = fans & (q.advocacy < q.first)
     found: dict[str, float] = {"people": place.size, "callers": int(np.isfinite(q.start).sum()), "acknowledged": int((q.first < days).sum()),
              "advocates": int(fans.sum()), "advocates_incentivised": int(q.incentivised.sum()), "thanked": int((q.thanked < days).sum()),
-             "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum())}
+             "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum()), "views_seen": int(q.views[answered].sum())}
     for platform, mine in [(place.platform, ~q.away), (SECOND[place.platform], q.away)][: 1 + bool(p["elsewhere"])]:
         name, home = BRANDS[place.brand] if platform == "twcs" else f"{platform}_{BRANDS[place.brand]}", platform == place.platform
-        there = mine & (c.gone >= days) if platform == "twcs" else mine
+        there = mine & (c.gone >= days) if platform in ABSENT else mine
         found |= {f"calls_{name}": int(mine.sum()), f"units_{name}": int(there.sum()) + home * (q.joined[0].size + int(fans.sum())), f"answered_{name}": int((answered & mine).sum()),
                   f"canned_{name}": int((answered & mine & c.canned).sum()), f"peer_{name}": int(((c.peer < days) & mine).sum())}
         for label, t in HORIZONS.items():
-            ends = endings(personal[c.who[there]], canned, t, p, platform == "twcs", c.at[there])
+            ends = endings(personal[c.who[there]], canned, t, p, platform in ABSENT, c.at[there])
             found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
             found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + home * p["rc"] * -math.expm1(-2 * t) * int(free.sum())
     full = c.answer < days - 1
@@ -180,7 +189,7 @@ def realised(tally: Mapping[str, float], p: Mapping[str, float]) -> dict[str, fl
     for name in [k.removeprefix("units_") for k in tally if k.startswith("units_")]:
         for kind in ("here", "personal", "canned"):
             for label in HORIZONS: found[f"{kind if kind == 'here' else kind + '_here'}_{label}_{name}"] = share(tally[f"sum_{kind}_{label}_{name}"], tally[f"units_{name}"])
-    found |= {"bystanders_here": share(tally["seen"], tally["threads"]), "return_1d_here": share(tally["returned_1d"], tally["answers_followed"]),
+    found |= {"bystanders_here": share(tally["seen"], tally["threads"]), "views_here": share(tally["views_seen"], tally["threads"]), "return_1d_here": share(tally["returned_1d"], tally["answers_followed"]),
               "pass_1d_here": share(tally["passed_on_1d"], tally["answers_followed"]), "round_1d_here": share(tally["came_round_1d"], tally["answers_followed"]),
               "deleted_here": share(tally["posts_deleted"], tally["posts"])}
     if not coupled(p): found |= {f"conversion_{d}d_here": share(tally[f"sum_conversion_{d}d"], tally["exposed"]) for d in (30, 90)}
