@@ -171,18 +171,18 @@ def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple
         top = posts["talk"].max() + 1 if posts.height else 0
         own = rows_of("own", top + np.arange(new.size), np.full(new.size, BRAND), new, "", lots(seed, q.place, "text", "own", new.size), np.full(new.size, np.inf))
         posts = pl.concat([posts, own.with_columns(flagged=pl.lit(False))])
-    posts, likes = (f.with_columns(away=np.append(q.away, False)[np.minimum(f["talk"].to_numpy(), q.away.size)]).with_columns(platform=pl.when("away").then(pl.lit(both[-1])).otherwise(pl.lit(both[0]))) for f in (posts, likes))
+    posts, likes = (f.with_columns(away=np.append(q.away, False)[np.minimum(f["talk"].to_numpy(), q.away.size)]) for f in (posts, likes))
+    posts, likes = (f.with_columns(platform=pl.when("away").then(pl.lit(both[-1])).otherwise(pl.lit(both[0]))) for f in (posts, likes))
     root = posts.filter(pl.col("parent") == "").select("talk", begun="at", caller="author", item=pl.col("second"))
     posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on=["author", "platform"], how="left", maintain_order="left")
     posts = posts.join(who.select("platform", caller="author", to_mention="mention"), on=["caller", "platform"], how="left", maintain_order="left")
     things = THINGS[brand][(posts["item"].to_numpy() * 6).astype(int)]
     views = pl.Series(np.append(q.views, 0)[np.minimum(posts["talk"].to_numpy(), q.views.size)])
     posts = posts.with_columns(views=pl.when(pl.col("kind").is_in(["answer", "canned"]) & (p["views"] > 0)).then(views))
-    firm = who.filter(pl.col("author") == BRAND).select("platform", firm_mention="mention")
-    posts = posts.join(firm, on="platform", how="left", maintain_order="left")
-    called, signs = [brand if f == "slack" else account(f, q.place.brand, BRAND, 0)["mention"] for f in both], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
+    posts = posts.join(who.filter(pl.col("author") == BRAND).select("platform", firm_mention="mention"), on="platform", how="left", maintain_order="left")
+    signs = SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
     posts = posts.with_columns(quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
-                               brand_mention=pl.when("away").then(pl.lit(called[-1])).otherwise(pl.lit(called[0])), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
+                               brand_mention=pl.when(pl.col("platform") == "slack").then(pl.lit(brand)).otherwise("firm_mention"), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
     order = pl.col("kind").replace_strict(list(KINDS), list(range(len(KINDS))), return_dtype=pl.Int64)
     likes = likes.filter(pl.col("at") < days).join(who.select("author", "account", "platform"), on=["author", "platform"], how="left", maintain_order="left")
     likes = likes.with_columns(quarter=pl.lit(q.place.number), person=pl.col("author") + q.place.first)
