@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'ROOTS', 'BRAND', 'PARTNER', 'SPEAKS', 'SAYINGS', 'CASE', 'STEP', 'PHRASES', 'THINGS', 'SIGNS', 'LETTERS',
-           'TEAM', 'EPOCH', 'NAMED', 'TOMBSTONE', 'ROOM', 'FILES', 'lots', 'rows_of', 'vanishing', 'replies', 'turns',
-           'worded', 'coded', 'account', 'directory', 'drafted', 'numbered', 'keyed_by_time', 'Streamed', 'blocks',
-           'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers', 'quoted', 'iso', 'commit', 'filled',
-           'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages', 'mastodon_acts', 'Stored',
-           'slack_archive', 'mastodon_archive', 'customers_rows', 'moods_rows', 'labels_rows', 'roles_rows', 'Desk',
-           'put', 'close', 'write', 'slack_users', 'all_moods']
+           'TEAM', 'SILENT', 'EPOCH', 'NAMED', 'TOMBSTONE', 'ROOM', 'FILES', 'lots', 'rows_of', 'vanishing', 'replies',
+           'turns', 'worded', 'coded', 'account', 'directory', 'drafted', 'guests', 'crosswalk_rows', 'numbered',
+           'keyed_by_time', 'Streamed', 'blocks', 'all_posts', 'all_people', 'sized', 'town', 'twcs_rows', 'Drawers',
+           'quoted', 'iso', 'commit', 'filled', 'bluesky_posts', 'bluesky_likes', 'bluesky_people', 'slack_messages',
+           'mastodon_acts', 'x_posts', 'x_pages', 'Stored', 'slack_archive', 'mastodon_archive', 'customers_rows',
+           'moods_rows', 'labels_rows', 'roles_rows', 'Desk', 'put', 'close', 'write', 'slack_users', 'all_moods']
 
 # %% ../nbs/04c_streamed.ipynb #78f4b2ce
 import io, json, re, struct, tarfile, tempfile, zipfile, zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,15 +25,15 @@ import polars as pl
 
 from . import sample
 from .core import InvalidParameter
-from .quarters import BRANDS, ITEMS_OF, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
+from .quarters import ABSENT, BRANDS, ITEMS_OF, SECOND, STREAMS, Place, Quarter, campaigns, places, quarter, rules, stream
 from .sample import NAMES, WORDS, whole
 from .town_files import CHANNELS, PUBLIC, START, ZONE, mastodon_html, slack_text
 from .truths import added, law, realised, tallied
 
 # %% ../nbs/04c_streamed.ipynb #e6e0a41f
-KINDS = ("call", "near", "entry", "advocacy", "own", "peer", "answer", "canned", "return", "onlooker", "cheers")
+KINDS = ("call", "near", "entry", "advocacy", "own", "peer", "answer", "canned", "return", "onlooker", "cheers", "passed", "round")
 ROOTS, BRAND, PARTNER = KINDS[:5], -1, -5
-SPEAKS = {"twcs": 1.0, "bluesky": 0.3, "slack": 0.0, "mastodon": 0.0}
+SPEAKS = {"twcs": 1.0, "bluesky": 0.3, "slack": 0.0, "mastodon": 0.0, "x": 0.3}
 
 def lots(seed: int, place: Place, part: str, kind: str, n: int) -> np.ndarray:
     "Two uniform numbers for each of `n` things of a kind, from a stream of this part and kind"
@@ -55,7 +55,7 @@ def replies(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> list[
     c, place, never = q.calls, q.place, lambda n: np.full(n, np.inf)
     n, text = c.who.size, lambda kind: lots(seed, place, "text", kind, c.who.size)
     team, help = lots(seed, place, "team", "answer", n), lots(seed, place, "team", "peer", n)
-    staffed = (team[:, 0] < p["staff"]) if place.platform in ("bluesky", "slack") else np.zeros(n, bool)
+    staffed = (team[:, 0] < p["staff"]) & np.isin(q.platforms, ("bluesky", "slack"))
     firm = np.where(staffed, -2 - (team[:, 1] * 3).astype(int), BRAND)
     other = (c.who + 1 + (stream(seed, place.number, "helper").random(n) * max(place.size - 1, 1)).astype(int)) % place.size
     helper = np.where((help[:, 0] < p["partners"]) | (place.size < 2), PARTNER, other)
@@ -66,6 +66,11 @@ def replies(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> list[
     for kind, of in (("answer", ~c.canned), ("canned", c.canned)):
         found.append(rows_of(kind, i := np.flatnonzero((c.answer < days) & of), firm[i] if kind == "answer" else np.full(i.size, BRAND), c.answer[i], "root", text("answer")[i], never(i.size)))
     found.append(rows_of("return", i := was(q.back), c.who[i], q.back[i], "answer", text("return")[i], vanishing(seed, place, "return", q.back, p)[i]))
+    given, helped, when, turn = q.passed
+    at = never(n)
+    at[given] = when
+    found.append(rows_of("passed", helped, c.who[given], when, "root", text("passed")[given], vanishing(seed, place, "passed", at, p)[given]))
+    found.append(rows_of("round", helped[i := was(turn)], c.who[helped[i]], turn[i], "root", text("round")[given[i]], c.gone[helped[i]]))
     return found
 
 # %% ../nbs/04c_streamed.ipynb #e6bae569
@@ -73,7 +78,7 @@ def turns(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple[p
     "The posts of a quarter by conversation and time, and the likes and reactions: `talk`, `author`, `at`"
     place, n = q.place, q.calls.who.size
     call, who, when = q.seen
-    speaks = lots(seed, place, "seen_how", "onlooker", call.size)[:, 0] < SPEAKS[place.platform]
+    speaks = lots(seed, place, "seen_how", "onlooker", call.size)[:, 0] < np.array([SPEAKS[f] for f in q.platforms])[call]
     said = rows_of("onlooker", call[speaks], who[speaks], when[speaks], "root", lots(seed, place, "text", "onlooker", call.size)[speaks], vanishing(seed, place, "onlooker", when, p)[speaks])
     (joiner, joined), fans = q.joined, np.flatnonzero(np.isfinite(q.advocacy))
     entry = rows_of("entry", n + np.arange(joiner.size), joiner, joined, "", lots(seed, place, "text", "entry", joiner.size), vanishing(seed, place, "entry", joined, p))
@@ -93,7 +98,9 @@ SAYINGS = {k: list(WORDS[k]) for k in ("call", "near", "peer", "canned", "return
     "answer": ["{to} I {0} {thing} with {1}: {2} {3} {4}, so {5}. ^{sign}"],
     "entry": ["Count me in {brand} #giveaway", "{brand} here is my entry #giveaway", "Entering the draw of {brand} #giveaway #contest"],
     "own": ["This week only: {item}, on us. Tell us who deserves it #giveaway"],
-    "onlooker": ["{to} same for me, I will try what they say", "{to} I had this too with {item}", "{to} following this, as {item} fails here too", "{to} good to know, thanks for asking"]}
+    "onlooker": ["{to} same for me, I will try what they say", "{to} I had this too with {item}", "{to} following this, as {item} fails here too", "{to} good to know, thanks for asking"],
+    "passed": ["{to} I just had an answer on this, the way I went may work for you", "{to} start over and take the second menu, as I was told", "{to} the steps I was sent worked, take them in that order"],
+    "round": ["{firm} another customer showed me a way for {item}, I write it down here", "{firm} somebody in this thread lent me a hand with {item}", "{firm} for the record: a neighbour got {item} a step further"]}
 CASE = [text.split("|") for text in (
     "checked|reopened|traced|compared|rechecked|dismantled|measured|tested|reviewed|untangled|reran|rebuilt|inspected|reprinted|examined|recounted|unpacked|opened|tried|retraced",
     "the night shift|our Bergen desk|a colleague in Porto|the print room|the warehouse crew|our oldest engineer|the weekend crew|the harbour office|"
@@ -120,7 +127,7 @@ def worded(posts: pl.DataFrame) -> pl.DataFrame:
     size = np.diff(STEP)
     text = PHRASES.gather(STEP[kind] + (posts["pick"].to_numpy() * size[kind]).astype(int))
     thing = pl.col("thing")
-    parts = {"{brand}": pl.col("brand_mention"), "{to}": pl.col("to_mention"), "{item}": thing, "{thing}": thing.str.replace("my ", "your ", literal=True), "{sign}": pl.col("sign")}
+    parts = {"{brand}": pl.col("brand_mention"), "{to}": pl.col("to_mention"), "{firm}": pl.col("firm_mention"), "{item}": thing, "{thing}": thing.str.replace("my ", "your ", literal=True), "{sign}": pl.col("sign")}
     said = posts.with_columns(text=text)
     digits = (posts["pick"].to_numpy()[:, None] * 20.0 ** np.arange(1, 7) % 20).astype(int)
     parts |= {f"{{{k}}}": pl.Series(words, dtype=pl.String).gather(digits[:, k]) for k, words in enumerate(CASE)}
@@ -143,36 +150,57 @@ def account(platform: str, brand: int, author: int, first: int) -> dict[str, str
     if platform == "slack": return {"account": (a := f"U0TOWN{person:07d}" if author >= 0 else f"U0FIRM{brand:03d}{-author:04d}"), "handle": name, "mention": f"<@{a}>"}
     if platform == "bluesky":
         return {"account": "did:plc:" + coded(person * 2 if author >= 0 else (brand * 10 - author) * 2 + 1, 24), "handle": f"{name}.example", "mention": f"@{name}.example"}
+    if platform == "x": return {"account": str((7 if author >= 0 else 6) * 10**9 + (person if author >= 0 else brand * 10 - author)), "handle": (a := firm if author == BRAND else name.replace("-", "_")), "mention": "@" + a}
     server = f"{firm.lower()}.example" if author < 0 else ("kiwi.example", "plum.example", "pear.example")[person % 3]
     user = firm if author == BRAND else name
     return {"account": f"https://{server}/users/{user}", "handle": f"{user}@{server}", "mention": f"@{user}@{server}"}
 
-def directory(q: Place) -> pl.DataFrame:
-    "The accounts of a quarter and of its firm: `author`, `account`, `handle`, `mention`, `role`"
+def directory(q: Place, platform: str | None = None) -> pl.DataFrame:
+    "The accounts of a quarter and of its firm, at home or on another platform: `author`, `account`, `handle`, `mention`, `role`"
     who = [*range(q.size), *TEAM]
     role = lambda a: "customer" if a >= 0 else "brand" if a == BRAND else "partner" if a == PARTNER else "staff"
-    return pl.DataFrame([{"author": a, "role": role(a), **account(q.platform, q.brand, a, q.first)} for a in who], schema_overrides={"author": pl.Int64})
+    return pl.DataFrame([{"author": a, "role": role(a), **account(platform or q.platform, q.brand, a, q.first)} for a in who], schema_overrides={"author": pl.Int64})
 
 # %% ../nbs/04c_streamed.ipynb #cc84a9f7
 def drafted(seed: int, q: Quarter, days: float, p: Mapping[str, float]) -> tuple[pl.DataFrame, pl.DataFrame]:
     "A quarter's posts and likes with names, in the order in which the export numbers them"
     posts, likes = turns(seed, q, days, p)
-    brand, who = BRANDS[q.place.brand], directory(q.place)
+    brand, both = BRANDS[q.place.brand], [q.place.platform, SECOND[q.place.platform]][: 1 + bool(q.away.any())]
+    who = pl.concat([directory(q.place, f).with_columns(platform=pl.lit(f)) for f in both])
     if q.place.chief and (new := campaigns(seed, q.place.brand, days, p)).size:
         top = posts["talk"].max() + 1 if posts.height else 0
         own = rows_of("own", top + np.arange(new.size), np.full(new.size, BRAND), new, "", lots(seed, q.place, "text", "own", new.size), np.full(new.size, np.inf))
         posts = pl.concat([posts, own.with_columns(flagged=pl.lit(False))])
+    posts, likes = (f.with_columns(away=np.append(q.away, False)[np.minimum(f["talk"].to_numpy(), q.away.size)]) for f in (posts, likes))
+    posts, likes = (f.with_columns(platform=pl.when("away").then(pl.lit(both[-1])).otherwise(pl.lit(both[0]))) for f in (posts, likes))
     root = posts.filter(pl.col("parent") == "").select("talk", begun="at", caller="author", item=pl.col("second"))
-    posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on="author", how="left", maintain_order="left")
-    posts = posts.join(who.select(caller="author", to_mention="mention"), on="caller", how="left", maintain_order="left")
+    posts = posts.join(root, on="talk", how="left", maintain_order="left").join(who, on=["author", "platform"], how="left", maintain_order="left")
+    posts = posts.join(who.select("platform", caller="author", to_mention="mention"), on=["caller", "platform"], how="left", maintain_order="left")
     things = THINGS[brand][(posts["item"].to_numpy() * 6).astype(int)]
-    called, signs = brand if q.place.platform == "slack" else account(q.place.platform, q.place.brand, BRAND, 0)["mention"], SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
-    posts = posts.with_columns(platform=pl.lit(q.place.platform), quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
-                               brand_mention=pl.lit(called), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
+    views = pl.Series(np.append(q.views, 0)[np.minimum(posts["talk"].to_numpy(), q.views.size)])
+    posts = posts.with_columns(views=pl.when(pl.col("kind").is_in(["answer", "canned"]) & (p["views"] > 0)).then(views))
+    posts = posts.join(who.filter(pl.col("author") == BRAND).select("platform", firm_mention="mention"), on="platform", how="left", maintain_order="left")
+    signs = SIGNS[(posts["item"].to_numpy() * 24).astype(int) % 4]
+    posts = posts.with_columns(quarter=pl.lit(q.place.number), brand=pl.lit(brand), thing=pl.Series(things, dtype=pl.String),
+                               brand_mention=pl.when(pl.col("platform") == "slack").then(pl.lit(brand)).otherwise("firm_mention"), sign=pl.Series(signs, dtype=pl.String), person=pl.col("author") + q.place.first)
     order = pl.col("kind").replace_strict(list(KINDS), list(range(len(KINDS))), return_dtype=pl.Int64)
-    likes = likes.filter(pl.col("at") < days).join(who.select("author", "account"), on="author", how="left", maintain_order="left")
-    likes = likes.with_columns(quarter=pl.lit(q.place.number), platform=pl.lit(q.place.platform))
+    likes = likes.filter(pl.col("at") < days).join(who.select("author", "account", "platform"), on=["author", "platform"], how="left", maintain_order="left")
+    likes = likes.with_columns(quarter=pl.lit(q.place.number), person=pl.col("author") + q.place.first)
     return posts.filter(pl.col("at") < days).sort("begun", "talk", "at", order), likes
+
+# %% ../nbs/04c_streamed.ipynb #e15e01a2
+SILENT = (*ABSENT, "slack")
+
+def guests(posts: pl.DataFrame, acts: pl.DataFrame) -> pl.DataFrame:
+    "The accounts that people of these quarters have away from home: `quarter`, `author`, `platform`"
+    return pl.concat([f.filter(pl.col("away") & (pl.col("author") >= 0)).select("quarter", "author", "platform") for f in (posts, acts)]).unique().sort("quarter", "author")
+
+def crosswalk_rows(posts: pl.DataFrame, acts: pl.DataFrame, days: float) -> pl.DataFrame:
+    "The accounts of those whom the files show on two platforms: account (its key), person"
+    lost = (pl.col("author") < 0) | (pl.col("platform").is_in(SILENT) & (pl.col("gone") < days))
+    shown = pl.concat([f.select("quarter", "author", "person", "platform", "account") for f in (posts.filter(~lost), acts)]).filter(pl.col("platform") != "mastodon").unique()
+    several = shown.filter(pl.len().over("quarter", "author") > 1).sort("person", "platform")
+    return several.select(account=pl.format("{}:{}", "platform", "account"), person=pl.format("person {}", "person"))
 
 # %% ../nbs/04c_streamed.ipynb #de57fddd
 EPOCH = int((START - datetime(1970, 1, 1)).total_seconds())
@@ -185,6 +213,7 @@ def numbered(posts: pl.DataFrame, offset: Mapping[str, int]) -> pl.DataFrame:
     posts = posts.with_columns(post_id=pl.when(pl.col("platform") == "twcs").then((pl.col("row") + 1).cast(pl.String))
         .when(pl.col("platform") == "slack").then(pl.format("{}.{}", pl.col("us") // 1_000_000, (pl.col("us") % 1_000_000).cast(pl.String).str.zfill(6)))
         .when(pl.col("platform") == "mastodon").then(pl.format("{}/statuses/{}", "account", (pl.col("us") // 1000) * 65536 + pl.col("row") % 65536))
+        .when(pl.col("platform") == "x").then(((pl.col("us") // 1000 - 1_288_834_974_657) * 2**22 + pl.col("row") % 2**22).cast(pl.String))
         .otherwise(pl.format("at://{}/app.bsky.feed.post/{}", "account", keyed_by_time(posts["us"].to_numpy(), posts["row"].to_numpy()))))
     root = posts.filter(pl.col("parent") == "").select("quarter", "talk", conversation="post_id")
     answer = posts.filter(pl.col("kind").is_in(["answer", "canned"])).select("quarter", "talk", answer="post_id")
@@ -222,6 +251,12 @@ class Streamed:
     @cached_property
     def law(self) -> dict[str, float]: return law(self.seed, self.customers, self.days, self.rules)
 
+    @cached_property
+    def hosts(self) -> set[int]:
+        "The quarters whose firm is on Bluesky for its guests alone"
+        at_home = {q.brand for q in self.places if q.platform == "bluesky"}
+        return {q.number for q in self.places if self.rules["elsewhere"] and q.chief and SECOND[q.platform] == "bluesky" and q.brand not in at_home}
+
     def quarters(self) -> Iterator[Quarter]:
         for place in self.places: yield quarter(self.seed, place, self.days, self.rules)
 
@@ -234,7 +269,7 @@ class Streamed:
 # %% ../nbs/04c_streamed.ipynb #0968bcd4
 def blocks(self: Streamed, block: int | None = None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame, list[Quarter]]]:
     "The town in blocks of quarters: posts, likes and reactions, and what they were made of. Counts the truth on the way"
-    offset, tally = dict.fromkeys(("twcs", "bluesky", "slack", "mastodon"), 0), {}
+    offset, tally = dict.fromkeys(SPEAKS, 0), {}
     for start in range(0, len(self.places), block or self.block):
         drawn = [quarter(self.seed, place, self.days, self.rules) for place in self.places[start : start + (block or self.block)]]
         made = [drafted(self.seed, q, self.days, self.rules) for q in drawn]
@@ -244,7 +279,9 @@ def blocks(self: Streamed, block: int | None = None) -> Iterator[tuple[pl.DataFr
             offset[platform] += n
             added(tally, {f"posts_{platform}_{kind}": n, "posts": n, "posts_deleted": gone})
         answers = posts.filter(pl.col("kind").is_in(["answer", "canned"])).select("quarter", "talk", "post_id", target="account")
-        yield posts, pl.concat([m[1] for m in made]).join(answers, on=["quarter", "talk"], how="inner", maintain_order="left"), drawn
+        acts = pl.concat([m[1] for m in made]).join(answers, on=["quarter", "talk"], how="inner", maintain_order="left")
+        added(tally, {"accounts": sum(q.place.size for q in drawn) + guests(posts, acts).height, "several": crosswalk_rows(posts, acts, self.days).height // 2})
+        yield posts, acts, drawn
     self.seen.clear()
     self.seen.update(tally)
 
@@ -335,7 +372,7 @@ def filled(form: str, *values: Any) -> pl.Expr:
 def bluesky_posts(posts: pl.DataFrame, days: float) -> pl.DataFrame:
     "The events of posts written and deleted: `us`, `tie`, `line`"
     firm = pl.col("brand").replace_strict(BRANDS, [account("bluesky", b, BRAND, 0)["account"] for b in range(len(BRANDS))])
-    to_firm = pl.when(~pl.col("kind").is_in(["onlooker", "peer", "answer", "canned", "cheers"])).then(firm)
+    to_firm = pl.when(~pl.col("kind").is_in(["onlooker", "peer", "answer", "canned", "cheers", "passed"])).then(firm)
     mine = posts.filter(pl.col("platform") == "bluesky").with_columns(rkey=pl.col("post_id").str.tail(13), mention_did=to_firm)
     at = pl.col("text").str.find(pl.col("brand_mention"), literal=True)
     named = filled(',"facets":[{"index":{"byteStart":{},"byteEnd":{}},"features":[{"$type":"app.bsky.richtext.facet#mention","did":"{}"}]}]', at, at + pl.col("brand_mention").str.len_bytes(), "mention_did")
@@ -356,14 +393,15 @@ def bluesky_likes(acts: pl.DataFrame, offset: int) -> pl.DataFrame:
     return mine.select("us", "tie", line=filled(commit("create", "feed.like", record), "account", "us", "rkey", "rkey", iso(pl.col("us")), "post_id"))
 
 # %% ../nbs/04c_streamed.ipynb #9275adad
-def bluesky_people(drawn: Sequence[Quarter], days: float) -> pl.DataFrame:
+def bluesky_people(drawn: Sequence[Quarter], days: float, away: pl.DataFrame, hosts: set[int]) -> pl.DataFrame:
     "The events of names, follows and accounts that go"
     found: list[dict[str, Any]] = []
     for q in drawn:
-        if q.place.platform != "bluesky": continue
-        who = {r["author"]: r for r in directory(q.place).iter_rows(named=True)}
+        home, number = q.place.platform == "bluesky", q.place.number
+        here = [*(range(q.place.size) if home else away.filter((pl.col("quarter") == number) & (pl.col("platform") == "bluesky"))["author"]), *(TEAM if home and q.place.chief or number in hosts else [])]
+        who = {r["author"]: r for r in directory(q.place, "bluesky").iter_rows(named=True)} if here else {}
         moment = lambda day, tie: (EPOCH + int(day * 86400)) * 1_000_000 + tie % 1_000_000
-        for a in [*range(q.place.size), *(TEAM if q.place.chief else [])]:
+        for a in here:
             us, tie = moment(q.crowd.entry[a] if a >= 0 else 0, q.place.first + a + 5), q.place.first + a + 5
             event = {"did": who[a]["account"], "time_us": us, "kind": "identity", "identity": {"did": who[a]["account"], "handle": who[a]["handle"], "seq": tie, "time": str(np.datetime64(us, "us")) + "Z"}}
             found.append({"us": us, "tie": tie, "line": json.dumps(event)})
@@ -371,7 +409,7 @@ def bluesky_people(drawn: Sequence[Quarter], days: float) -> pl.DataFrame:
                 us = moment(q.crowd.exit[a], tie)
                 event = {"did": who[a]["account"], "time_us": us, "kind": "account", "account": {"active": False, "did": who[a]["account"], "seq": tie, "status": "deleted", "time": str(np.datetime64(us, "us")) + "Z"}}
                 found.append({"us": us, "tie": tie, "line": json.dumps(event)})
-        for k, (i, j) in enumerate(zip(*q.ties)):
+        for k, (i, j) in enumerate(zip(*q.ties) if home else ()):
             us = moment(max(q.crowd.entry[i], q.crowd.entry[j]), q.place.first + k)
             record = {"$type": "app.bsky.graph.follow", "createdAt": str(np.datetime64(us, "us")) + "Z", "subject": who[j]["account"]}
             key = keyed_by_time(np.array([us]), np.array([k]))[0]
@@ -416,6 +454,33 @@ def mastodon_acts(posts: pl.DataFrame) -> pl.DataFrame:
         item = {"id": key + "/activity", "type": "Create", "actor": actor, "published": when, "to": [PUBLIC], "cc": cc, "object": note}
         lines.append({"us": us, "tie": row, "line": json.dumps(item, ensure_ascii=False)})
     return pl.DataFrame(lines, schema={"us": pl.Int64, "tie": pl.Int64, "line": pl.String})
+
+# %% ../nbs/04c_streamed.ipynb #e15e03a5
+def x_posts(posts: pl.DataFrame, acts: pl.DataFrame, days: float) -> pl.DataFrame:
+    "Posts as X's interface has them: `us`, `tie`, `line` (the post, a tab, its author)"
+    every = posts.filter(pl.col("platform") == "x")
+    mine, whose = every.filter(~(pl.col("gone") < days)), dict(every.select("post_id", "account").iter_rows())
+    liked, answered = (dict(f.group_by(key).len().iter_rows()) for f, key in ((acts.filter(pl.col("platform") == "x"), "post_id"), (mine.drop_nulls("reply_to"), "reply_to")))
+    lines = []
+    for r in mine.iter_rows(named=True):
+        firm, key, to, text = BRANDS.index(r["brand"]), r["post_id"], r["reply_to"], slack_text(r["text"])
+        known = {a["handle"]: a["account"] for a in (account("x", firm, who, r["person"] - r["author"]) for who in (BRAND, r["caller"]))}
+        counts = {"retweet_count": 0, "reply_count": answered.get(key, 0), "like_count": liked.get(key, 0), "quote_count": 0} | ({} if r["views"] is None else {"impression_count": r["views"]})
+        named = [{"start": m.start(), "end": m.end(), "username": m[1], "id": known[m[1]]} for m in re.finditer(r"@(\w+)", text) if m[1] in known]
+        post = {"id": key, "author_id": r["account"], "created_at": f"{r['created_at']:%Y-%m-%dT%H:%M:%S}.000Z", "text": text, "conversation_id": r["conversation"], "lang": "en", "edit_history_tweet_ids": [key],
+                "public_metrics": counts, "entities": {"mentions": named}} | ({"in_reply_to_user_id": whose[to], "referenced_tweets": [{"type": "replied_to", "id": to}]} if to else {})
+        lines.append({"us": r["us"], "tie": r["row"], "line": json.dumps(post) + "\t" + json.dumps({"id": r["account"], "username": r["handle"], "name": r["handle"].title()})})
+    return pl.DataFrame(lines, schema={"us": pl.Int64, "tie": pl.Int64, "line": pl.String})
+
+def x_pages(path: Path, drawers: Drawers, days: int) -> None:
+    "The pages, one a line: a hundred posts of a week, and their authors"
+    end = f"{START + timedelta(days=days):%Y-%m-%dT%H:%M:%S}Z"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for week in drawers.weeks():
+            for first in range(0, len(week), 100):
+                posts, users = zip(*(line.split("\t") for _, line in week[first : first + 100]))
+                page = f'{{"data": [{", ".join(posts)}], "includes": {{"users": [{", ".join(dict.fromkeys(users))}]}}, "meta": {{"result_count": {len(posts)}}}, "__twarc": {{"retrieved_at": "{end}"}}}}'
+                file.write(page + "\n")
 
 # %% ../nbs/04c_streamed.ipynb #12f84b18
 class Stored(io.RawIOBase):
@@ -484,10 +549,13 @@ def mastodon_archive(path: Path, drawers: Drawers, me: str, firm: str) -> None:
         packed.finish()
 
 # %% ../nbs/04c_streamed.ipynb #7ae6c29b
-def customers_rows(drawn: Sequence[Quarter]) -> pl.DataFrame:
-    "What a firm knows of its customers: account_key, platform, brand, engagement_proxy (four decimals)"
-    return pl.concat([directory(q.place).filter(pl.col("author") >= 0).select(account_key=pl.lit(f"{q.place.platform}:") + pl.col("account"), platform=pl.lit(q.place.platform),
-                                                                             brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy=pl.Series(q.crowd.proxy).round(4)) for q in drawn])
+def customers_rows(drawn: Sequence[Quarter], away: pl.DataFrame) -> pl.DataFrame:
+    "What a firm knows of its customers, one row an account: account_key, platform, brand, engagement_proxy (four decimals)"
+    def known(q: Quarter, platform: str) -> pl.DataFrame:
+        who = directory(q.place, platform).filter(pl.col("author") >= 0).with_columns(quarter=pl.lit(q.place.number), proxy=pl.Series(q.crowd.proxy).round(4))
+        if platform != q.place.platform: who = who.join(away, on=["quarter", "author"], how="semi", maintain_order="left")
+        return who.select(account_key=pl.lit(f"{platform}:") + pl.col("account"), platform=pl.lit(platform), brand=pl.lit(BRANDS[q.place.brand]), engagement_proxy="proxy")
+    return pl.concat([known(q, f) for q in drawn for f in [q.place.platform, SECOND[q.place.platform]][: 1 + bool(q.away.any())]])
 
 def moods_rows(drawn: Iterable[Quarter], days: float) -> pl.DataFrame:
     "A weekly survey of the customers who are there: account_key, week (its Monday), mood (four decimals)"
@@ -510,18 +578,19 @@ def labels_rows(seed: int, posts: pl.DataFrame, drawn: Sequence[Quarter], p: Map
     return pl.concat([said(["call", "near", "entry", "advocacy"], "advocacy", "advocacy", "label", "label"), said(["answer", "canned"], "answer", "personal", "label_answer", "personal")]).sort("index").drop("index")
 
 def roles_rows(town: Streamed, seen: set[str], wrote: Mapping[str, int]) -> pl.DataFrame:
-    "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs"
-    made = [{"account": f"{q.platform}:{account(q.platform, q.brand, a, 0)['account']}", "role": "brand" if a == BRAND else "partner" if a == PARTNER else "staff", "brand": BRANDS[q.brand]}
-            for q in town.places if q.chief and q.platform != "mastodon" and wrote[q.platform] for a in TEAM
-            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and q.platform != "twcs")]
-    return pl.DataFrame([r for r in made if not r["account"].startswith("twcs:") or r["account"][5:] in seen], schema={"account": pl.String, "role": pl.String, "brand": pl.String})
+    "Who speaks for the firms, and who their partners are, as far as the files show them: account (its key), role, brand. `seen`: firms called and partners who wrote on twcs and X"
+    there = dict.fromkeys((f, q.brand) for q in town.places if q.chief for f in [q.platform, SECOND[q.platform]][: 1 + bool(town.rules["elsewhere"])])
+    made = [{"account": f"{platform}:{account(platform, brand, a, 0)['account']}", "role": "brand" if a == BRAND else "partner" if a == PARTNER else "staff", "brand": BRANDS[brand]}
+            for platform, brand in there if platform != "mastodon" and wrote[platform] for a in TEAM
+            if a == BRAND or (a == PARTNER and town.rules["partners"] or a in (-2, -3, -4) and town.rules["staff"] and platform not in ABSENT)]
+    return pl.DataFrame([r for r in made if r["account"].split(":")[0] not in ABSENT or r["account"] in seen], schema={"account": pl.String, "role": pl.String, "brand": pl.String})
 
 # %% ../nbs/04c_streamed.ipynb #92b5f267
-FILES = {"twcs": "twcs.csv", "bluesky": "bluesky.jsonl", "slack": "slack.zip", "mastodon": "mastodon.tar.gz"}
+FILES = {"twcs": "twcs.csv", "bluesky": "bluesky.jsonl", "slack": "slack.zip", "mastodon": "mastodon.tar.gz", "x": "x.jsonl"}
 
 @dataclass
 class Desk:
-    "What is at hand while a town is written: open tables, drawers, Slack's members, who was seen on twcs, and how much of each platform there is"
+    "What is at hand while a town is written: open tables, drawers, Slack's members, who of the firms was seen on twcs and X, and how much of each platform there is"
     tables: dict[str, BinaryIO]
     drawers: dict[str, Drawers]
     users: list[dict[str, Any]] = field(default_factory=list)
@@ -537,19 +606,24 @@ class Desk:
 def put(town: Streamed, desk: Desk, posts: pl.DataFrame, acts: pl.DataFrame, drawn: Sequence[Quarter]) -> None:
     "Puts one block into the tables and drawers"
     on = {f: posts.filter(pl.col("platform") == f) for f in FILES}
-    rows, kept = twcs_rows(posts, town.days), on["twcs"].filter(~(pl.col("gone") < town.days))
+    rows = twcs_rows(posts, town.days)
     if rows.height: desk.append("twcs.csv", rows, "\r\n")
-    desk.append("customers.csv", customers_rows(drawn))
+    away = guests(posts, acts)
+    desk.append("customers.csv", customers_rows(drawn, away))
+    if "crosswalk.csv" in desk.tables: desk.append("crosswalk.csv", crosswalk_rows(posts, acts, town.days))
     if "moods.csv" in desk.tables: desk.append("moods.csv", moods_rows(drawn, town.days))
     if "labels.csv" in desk.tables: desk.append("labels.csv", labels_rows(town.seed, posts, drawn, town.rules))
     liked = acts.filter(pl.col("platform") == "bluesky")
-    for events in (bluesky_people(drawn, town.days), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
+    for events in (bluesky_people(drawn, town.days, away, town.hosts), bluesky_posts(posts, town.days), bluesky_likes(liked, desk.likes)): desk.drawers["bluesky"].put(events)
     desk.drawers["slack"].put(messages := slack_messages(posts, acts, town.days))
     desk.drawers["mastodon"].put(items := mastodon_acts(posts))
+    desk.drawers["x"].put(pages := x_posts(posts, acts, town.days))
     desk.users += [member for q in drawn if q.place.platform == "slack" for member in slack_users(q, town.days)]
-    desk.seen |= {*kept.filter(pl.col("parent") == "")["brand"].unique(), *kept.filter(pl.col("role") == "partner")["account"].unique()}
+    for f in ABSENT:
+        kept = on[f].filter(~(pl.col("gone") < town.days))
+        desk.seen |= {f"{f}:{account(f, BRANDS.index(b), BRAND, 0)['account']}" for b in kept.filter(pl.col("parent") == "")["brand"].unique()} | {f"{f}:{a}" for a in kept.filter(pl.col("role") == "partner")["account"].unique()}
     desk.likes += liked.height
-    added(desk.wrote, {"twcs": rows.height, "bluesky": on["bluesky"].height, "slack": messages.height, "mastodon": items.height})
+    added(desk.wrote, {"twcs": rows.height, "bluesky": on["bluesky"].height, "slack": messages.height, "mastodon": items.height, "x": pages.height})
 
 def close(town: Streamed, desk: Desk, folder: Path) -> None:
     "Closes the tables and makes the ordered exports of what the drawers hold; a platform on which nobody wrote has no file"
@@ -559,6 +633,7 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
         with open(folder / FILES["bluesky"], "w", encoding="utf-8", newline="") as file:
             for week in desk.drawers["bluesky"].weeks(): file.writelines(line + "\n" for _, line in week)
     if desk.wrote["slack"]: slack_archive(folder / FILES["slack"], desk.drawers["slack"], desk.users)
+    if desk.wrote["x"]: x_pages(folder / FILES["x"], desk.drawers["x"], town.days)
     if desk.wrote["mastodon"]:
         firm = BRANDS[min(1, int(town.rules["brands"]) - 1)]
         mastodon_archive(folder / FILES["mastodon"], desk.drawers["mastodon"], f"https://{firm.lower()}.example/users/{firm}", firm)
@@ -567,12 +642,12 @@ def close(town: Streamed, desk: Desk, folder: Path) -> None:
 # %% ../nbs/04c_streamed.ipynb #76b7dc82
 def write(self: Streamed, folder: str | Path, block: int | None = None) -> list[Path]:
     """Writes the town's exports into `folder` (made if absent) and returns their paths: of each platform on which anybody wrote, then `roles.csv`, `customers.csv` and, where
-    labels err, `labels.csv`, and with moods `moods.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
+    labels err, `labels.csv`, where people are on two platforms, `crosswalk.csv`, and with moods `moods.csv`. Memory holds one block of quarters; the bytes do not depend on its size. Needs as much free disk for a while as the ordered exports take."""
     folder, labelled = Path(folder), any(self.rules[f"{act}_{part}"] < 1 for act in ("label", "personal") for part in ("se", "sp"))
     folder.mkdir(parents=True, exist_ok=True)
-    tables = ["customers.csv"] + ["labels.csv"] * labelled + ["moods.csv"] * (self.rules["mood"] > 0)
+    tables = ["customers.csv"] + ["labels.csv"] * labelled + ["crosswalk.csv"] * bool(self.rules["elsewhere"]) + ["moods.csv"] * (self.rules["mood"] > 0)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon")})
+        desk = Desk({n: open(folder / n, "wb") for n in ["twcs.csv", *tables]}, {f: Drawers(Path(temporary) / f) for f in ("bluesky", "slack", "mastodon", "x")})
         try:
             for posts, acts, drawn in self.blocks(block): put(self, desk, posts, acts, drawn)
             close(self, desk, folder)

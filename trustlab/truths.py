@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENDS', 'HORIZONS', 'STATED', 'stretches', 'endings', 'gamma_nodes', 'moments', 'over_week', 'first_ends', 'at_risk',
-           'risk', 'counterfactual', 'coupled', 'effect_of', 'law', 'tallied', 'added', 'realised', 'share']
+           'risk', 'counterfactual', 'coupled', 'effect_of', 'mean_views', 'law', 'tallied', 'added', 'realised',
+           'share']
 
 # %% ../nbs/04b_truths.ipynb #09dc1e11
 import math
@@ -13,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from .quarters import BRANDS, OPEN, Quarter, by_profile, hazards, lift, people, places, quarter, temper
+from .quarters import ABSENT, BRANDS, OPEN, SECOND, SIGMA, Quarter, by_profile, first_answers, hazards, lift, people, places, quarter, temper
 from .sample import laplace, nodes
 
 # %% ../nbs/04b_truths.ipynb #cc8c959f
@@ -104,7 +105,7 @@ def risk(days: float, horizon: float, answered: bool, p: Mapping[str, float]) ->
 def counterfactual(days: int, horizon: float, p: Mapping[str, float], customers: int = 20_000, seed: int = 2**20 + 1) -> tuple[float, float, float]:
     "Risk when all are answered at once, risk when nobody ever is, and the standard error of their difference (by quarter), from two runs of the law"
     longer = math.ceil(days + horizon)
-    q = dict(p) | {"brands": 1, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0, "entry": p["entry"] * days / longer, "leave": 0.0}
+    q = dict(p) | {"brands": 1, "bluesky": 0.0, "slack": 0.0, "mastodon": 0.0, "x": 0.0, "entry": p["entry"] * days / longer, "leave": 0.0}
     rows = []
     for place in places(customers, q):
         stays = people(seed, place, longer, q | {"leave": p["leave"]}).exit
@@ -125,16 +126,25 @@ def coupled(p: Mapping[str, float]) -> bool:
 
 # %% ../nbs/04b_truths.ipynb #c680dccb
 HORIZONS = {"1h": 1 / 24, "24h": 1.0, "7d": 7.0, "30d": 30.0}
-STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp")
+STATED = ("hr", "hr_canned", "theta", "hr_inc", "hr_by", "contagion", "rc", "rel", "branching", "bystanders", "deleted", "degree", "label_se", "label_sp", "personal_se", "personal_sp", "elsewhere", "pi3", "views")
 
 @cache
 def effect_of(days: int, items: tuple[tuple[str, float], ...]) -> tuple[float, float, float]:
     p = dict(items)
     return counterfactual(days, 90, p) if coupled(p) else (risk(days, 90, True, p), risk(days, 90, False, p), 0.0)
 
+def mean_views(p: Mapping[str, float]) -> float:
+    "How often an answer is viewed on average, by the law"
+    from scipy.special import pdtr
+
+    (z, w), k = nodes(), np.arange(50 + int(400 * max(p["views"], p["bystanders"])))
+    below = [w @ pdtr(k, p[part] * np.exp(SIGMA * z - SIGMA**2 / 2)[:, None]) for part in ("views", "bystanders")]
+    return float((1 - below[0] * below[1]).sum()) if p["views"] else 0.0
+
 def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[str, float]:
     "The truths of the law, name to number. `advocacy_90d_*` and `risk_*` are by quadrature, or by counterfactual run where parts are on that couple people, or moods; then `risk_difference_90d_se` is not 0. With moods that move answers there are no shares of ends"
-    found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]), **{k: p[k] for k in STATED}}
+    found: dict[str, float] = {"return_1d": p["pi"] * -math.expm1(-1 / p["m"]), "return_7d": p["pi"] * -math.expm1(-7 / p["m"]),
+                               "pass_1d": p["pi3"] * -math.expm1(-1 / p["m"]), "round_1d": p["pi3"] ** 2 * (1 - math.exp(-1 / p["m"]) * (1 + 1 / p["m"])), "views_mean": mean_views(p), **{k: p[k] for k in STATED}}
     for b in range(0 if p["mood"] and p["a_l"] else int(p["brands"])):
         for label, t in HORIZONS.items():
             ends = first_ends(b, t, seed, p)
@@ -146,26 +156,32 @@ def law(seed: int, customers: int, days: int, p: Mapping[str, float]) -> dict[st
 def tallied(q: Quarter, days: int, p: Mapping[str, float]) -> dict[str, float]:
     "The sums of one quarter"
     c, place = q.calls, q.place
-    name = BRANDS[place.brand] if place.platform == "twcs" else f"{place.platform}_{BRANDS[place.brand]}"
     personal, canned = hazards(q.crowd, q.factor, p)
-    there = c.gone >= days if place.platform == "twcs" else np.ones(c.who.size, bool)
     other = np.where(c.answer == q.first[c.who], q.second[c.who], q.first[c.who])
-    weekly = np.exp(p["a_l"] * (q.mood[c.who] + lift(other, q.mood.shape[1], p) - lift(q.first[c.who], q.mood.shape[1], p)))[there] if p["mood"] else None
+    weekly = np.exp(p["a_l"] * (q.mood[c.who] + lift(other, q.mood.shape[1], p) - lift(q.first[c.who], q.mood.shape[1], p))) if p["mood"] else None
     answered, fans = c.answer < days, np.isfinite(q.advocacy)
     free = fans & (q.advocacy < q.first)
-    units = int(there.sum()) + q.joined[0].size + int(fans.sum())
-    found = {f"calls_{name}": c.who.size, f"units_{name}": units, f"answered_{name}": int(answered.sum()), f"canned_{name}": int((answered & c.canned).sum()),
-             f"peer_{name}": int((c.peer < days).sum()), "people": place.size, "callers": int(np.isfinite(q.start).sum()), "acknowledged": int((q.first < days).sum()),
+    found: dict[str, float] = {"people": place.size, "callers": int(np.isfinite(q.start).sum()), "acknowledged": int((q.first < days).sum()),
              "advocates": int(fans.sum()), "advocates_incentivised": int(q.incentivised.sum()), "thanked": int((q.thanked < days).sum()),
-             "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum())}
-    for label, t in HORIZONS.items():
-        ends = endings(personal[c.who[there]], canned, t, p, place.platform == "twcs", c.at[there], weekly)
-        found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
-        found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + p["rc"] * -math.expm1(-2 * t) * int(free.sum())
+             "entries": q.joined[0].size, "gone_accounts": int((q.crowd.exit < days).sum()), "ties": q.ties[0].size // 2, "seen": q.seen[0].size, "threads": int(answered.sum()), "views_seen": int(q.views[answered].sum())}
+    for platform, mine in [(place.platform, ~q.away), (SECOND[place.platform], q.away)][: 1 + bool(p["elsewhere"])]:
+        name, home = BRANDS[place.brand] if platform == "twcs" else f"{platform}_{BRANDS[place.brand]}", platform == place.platform
+        there = mine & (c.gone >= days) if platform in ABSENT else mine
+        found |= {f"calls_{name}": int(mine.sum()), f"units_{name}": int(there.sum()) + home * (q.joined[0].size + int(fans.sum())), f"answered_{name}": int((answered & mine).sum()),
+                  f"canned_{name}": int((answered & mine & c.canned).sum()), f"peer_{name}": int(((c.peer < days) & mine).sum())}
+        for label, t in HORIZONS.items():
+            ends = endings(personal[c.who[there]], canned, t, p, platform in ABSENT, c.at[there], None if weekly is None else weekly[there])
+            found |= {f"sum_{kind}_{label}_{name}": float(ends[:, k].sum()) for k, kind in enumerate(ENDS[:2])}
+            found[f"sum_here_{label}_{name}"] = float(ends[:, :2].sum()) + home * p["rc"] * -math.expm1(-2 * t) * int(free.sum())
     full = c.answer < days - 1
     found |= {"answers_followed": int(full.sum()), "returned_1d": int((q.back[full] - c.answer[full] <= 1).sum())}
+    given, _, when, turn = q.passed
+    found |= {"passes": given.size, "rounds": int((turn < days).sum()), "passed_on_1d": int((full[given] & (when - c.answer[given] <= 1)).sum()), "came_round_1d": int((full[given] & (turn - c.answer[given] <= 1)).sum())}
     open_ = (q.first < days) & (q.advocacy > q.first)
     base = p["h0"] * np.exp(p["g_x"] * q.crowd.x + p["d_u"] * q.crowd.u) * np.where(q.canned, p["hr_canned"], p["hr"])
+    there, here = (first_answers(c[side], place.size)[0] for side in (q.away, ~q.away))
+    apart = (here < days) & (q.advocacy > here)
+    found |= {"acknowledged_accounts": int((here < days).sum() + (there < days).sum()), "exposed_accounts": int(apart.sum() + (there < days).sum()), "converted": int((open_ & fans).sum()), "converted_accounts": int((apart & fans).sum())}
     return found | {"exposed": int(open_.sum())} | {f"sum_conversion_{d}d": float(-np.expm1(-base[open_] * d).sum()) for d in (30, 90)}
 
 def added(into: dict[str, Any], more: Mapping[str, float]) -> None:
@@ -179,7 +195,8 @@ def realised(tally: Mapping[str, float], p: Mapping[str, float]) -> dict[str, fl
     for name in [k.removeprefix("units_") for k in tally if k.startswith("units_")]:
         for kind in ("here", "personal", "canned"):
             for label in HORIZONS: found[f"{kind if kind == 'here' else kind + '_here'}_{label}_{name}"] = share(tally[f"sum_{kind}_{label}_{name}"], tally[f"units_{name}"])
-    found |= {"bystanders_here": share(tally["seen"], tally["threads"]), "return_1d_here": share(tally["returned_1d"], tally["answers_followed"]),
+    found |= {"bystanders_here": share(tally["seen"], tally["threads"]), "views_here": share(tally["views_seen"], tally["threads"]), "return_1d_here": share(tally["returned_1d"], tally["answers_followed"]),
+              "pass_1d_here": share(tally["passed_on_1d"], tally["answers_followed"]), "round_1d_here": share(tally["came_round_1d"], tally["answers_followed"]),
               "deleted_here": share(tally["posts_deleted"], tally["posts"])}
     if not coupled(p): found |= {f"conversion_{d}d_here": share(tally[f"sum_conversion_{d}d"], tally["exposed"]) for d in (30, 90)}
     return found
