@@ -228,6 +228,19 @@ def test_times_of_any_width_and_windows_of_any_length(kind):
     assert tloops.all_loops(u, v, t, 1, [3])[0][0] == 0
 
 
+@pytest.mark.parametrize("people", (2, 17, 2**15, 2**20, 2**27, 2**31 - 1))
+def test_acts_lie_side_by_side_by_pair_then_time(people):
+    from trustlab.returns import by_pair
+    rng = np.random.default_rng(people)
+    for n in (1, 2, 40, 700):
+        u, v, t = rng.integers(0, people, n), rng.integers(0, people, n), rng.integers(0, 30, n)
+        u[n // 2 :], v[n // 2 :] = v[: n - n // 2], u[: n - n // 2]
+        order, pair = by_pair(u, v, t)
+        key = [tuple(sorted(k)) for k in zip(u[order].tolist(), v[order].tolist())]
+        assert sorted(order.tolist()) == list(range(n)) and [a == b for a, b in zip(key, key[1:])] == (pair[1:] == pair[:-1]).tolist() and (pair[1:] >= pair[:-1]).all()
+        assert len(set(key)) == np.unique(pair).size and all(k != m or (t[i], i) < (t[j], j) for k, m, i, j in zip(key, key[1:], order, order[1:]))
+
+
 def test_a_window_longer_than_all_times_holds_every_loop_however_times_are_rounded():
     at = np.arange(30)
     u, v, whole = at % 3, (at + 1) % 3, None

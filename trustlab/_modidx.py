@@ -1053,6 +1053,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'trustlab.returns.openings': ('returns.html#openings', 'trustlab/returns.py'),
                                   'trustlab.returns.rates_of': ('returns.html#rates_of', 'trustlab/returns.py'),
                                   'trustlab.returns.return_times': ('returns.html#return_times', 'trustlab/returns.py'),
+                                  'trustlab.returns.shelved': ('returns.html#shelved', 'trustlab/returns.py'),
                                   'trustlab.returns.timed': ('returns.html#timed', 'trustlab/returns.py'),
                                   'trustlab.returns.waits': ('returns.html#waits', 'trustlab/returns.py'),
                                   'trustlab.returns.without_own': ('returns.html#without_own', 'trustlab/returns.py')},
