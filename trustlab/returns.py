@@ -60,10 +60,8 @@ def by_pair(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray) -> tuple[np
     return shelved(pair, wide, long, order)
 
 def shelved(pair: np.ndarray, wide: int, long: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "The same from pairs of `wide` bits: they are shuffled (a product with an odd number is one to one), put on 256 shelves by their first bits, and each shelf is sorted by what is left and the row"
+    "The same from pairs of `wide` bits, which may be too long for one number with the row: they are put on 256 shelves by their first bits, and each shelf is sorted by what is left and the row"
     rest = max(wide - 8, 1)
-    pair *= np.uint64(0x9E3779B97F4A7C15)
-    pair &= np.uint64(2**wide - 1)
     shelf = (pair >> np.uint64(rest)).astype(np.uint8)
     pair = joined((pair & np.uint64(2**rest - 1), 64 - long), (np.arange(pair.size), long))[np.argsort(shelf, kind="stable")]
     edges = np.append(0, np.cumsum(np.bincount(shelf, minlength=256)))
