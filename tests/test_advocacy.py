@@ -256,6 +256,7 @@ def test_precision_comes_from_the_store_when_it_was_labelled(folder):
     rows = [(k, str(100 + k), k, LOVE, None) for k in range(1, 9)] + [(50, "Acme", 60, "hi all", None), (51, "Acme", 9, "hi", 1)]
     with made(folder, "labelled", *rows) as lab:
         assert [n[:70] for n in tl.advocates(lab).notes[-2:]] == ["of what the rule finds 65% to 100% is advocacy, by 7 public posts that "[:70], "of the answers to other customers 4% to 42% help, by 13 public posts that "[:70]]
+        assert "of 5 others that readers labelled as advocacy it finds 0 (0% to 43%)" in tl.advocates(lab).notes[-2]
         lab.label("advocacy", labels={f"twcs:{k}": k < 6 for k in range(1, 8)})
         m = tl.advocates(lab)
         row = m.frame.filter(pl.col("kind") == "unprompted").row(0, named=True)

@@ -44,6 +44,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'trustlab.advocacy.advocates': ('advocacy.html#advocates', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.draw': ('advocacy.html#draw', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.helpful': ('advocacy.html#helpful', 'trustlab/advocacy.py'),
+                                   'trustlab.advocacy.missed': ('advocacy.html#missed', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.occasioned': ('advocacy.html#occasioned', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.precision': ('advocacy.html#precision', 'trustlab/advocacy.py'),
                                    'trustlab.advocacy.read_again': ('advocacy.html#read_again', 'trustlab/advocacy.py'),

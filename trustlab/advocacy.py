@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'DISCLOSED', 'SAYS', 'SPOKEN', 'HELPED', 'PORTION', 'LABELLED', 'BY', 'GROUPS', 'COUNTED', 'PRESENT', 'CARD',
-           'EACH', 'occasioned', 'helpful', 'sorted_out', 'acts_made', 'read_again', 'precision', 'advocates', 'right',
-           'totals', 'draw']
+           'EACH', 'occasioned', 'helpful', 'sorted_out', 'acts_made', 'read_again', 'precision', 'missed', 'advocates',
+           'right', 'totals', 'draw']
 
 # %% ../nbs/09_advocacy.ipynb #5cf861e7
 from collections.abc import Iterator, Sequence
@@ -107,9 +107,15 @@ def precision(lab: Lab) -> tuple[float, float, str]:
         low, high = ((yes + float(end) * unread) / max(yes + unread, 1) for end in jeffreys(yes, n))
         return low, high, f"{n} labels of this store"
     rows = known_error("customer").filter((pl.col("act") == "advocacy") & pl.col("precision").is_not_null()).sort("found", descending=True)
-    if rows.is_empty():
-        return read_again("advocacy")
+    if rows.is_empty(): return read_again("advocacy")
     return rows["precision_low"][0], rows["precision_high"][0], f"{rows['found'][0]} reference labels"
+
+def missed() -> str:
+    "How many of the posts that readers labelled as advocacy the rule finds, of the labels that were not used to write it"
+    rows = [row for row in checked()["counts"] if (row["side"], row["act"]) == ("customer", "advocacy")]
+    hit, every = sum(row["tp"] for row in rows), sum(row["tp"] + row["fn"] for row in rows)
+    low, high = wilson(hit, every)
+    return f"of {every} others that readers labelled as advocacy it finds {hit} ({float(low):.0%} to {float(high):.0%})"
 
 # %% ../nbs/09_advocacy.ipynb #71cb3121
 BY = ("brand", "platform", "week")
@@ -135,7 +141,7 @@ CARD = Card(
     "people with at least one eligible call to the brand, or one act of advocacy for it, in the group",
     "the whole export; weeks by the time of the act",
     "none: who has not spoken yet may still do so (page Conversion follows people through time)",
-    "found in English texts; acts_low and acts_high allow for false finds (precision), what was missed is not known; incentives that nobody disclosed count as unprompted; people are independent",
+    "found in English texts; acts_low and acts_high allow for false finds (precision), not for what was missed, which may be most (the notes say what is known of it); incentives that nobody disclosed count as unprompted; people are independent",
     "WOMMA (organic and amplified); FTC Endorsement Guides 16 CFR 255.5; Wilson 1927")
 
 def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str] | None = None, tz: str = "UTC", per: str = "account") -> Measure:
@@ -157,7 +163,7 @@ def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str]
             detail = lab.sql(EACH)
     said, helped = precision(lab), read_again("helping")
     frame = totals(rows, present, by, said[:2], helped[:2])
-    notes += [f"of what the rule finds {said[0]:.0%} to {said[1]:.0%} is advocacy, by {said[2]}; what it misses is not known", f"of the answers to other customers {helped[0]:.0%} to {helped[1]:.0%} help, by {helped[2]}"]
+    notes += [f"of what the rule finds {said[0]:.0%} to {said[1]:.0%} is advocacy, by {said[2]}; {missed()}", f"of the answers to other customers {helped[0]:.0%} to {helped[1]:.0%} help, by {helped[2]}"]
     params = {"by": list(by), "brand": brands, "tz": tz, "per": per}
     return Measure("advocates", frame, card_per(CARD, per), draw, notes + persons_note(lab, per), params, detail, frame["people"].to_list())
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from . import charts, signals, survival
 from .calls import answerable, brands_of, calls, coded, small
-from .advocacy import acts_made, precision
+from .advocacy import acts_made, missed, precision
 from .core import *
 from .identity import PER, SAME, card_per, persons_note, pinned_per
 from .store import Lab
@@ -197,7 +197,7 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     frame = right_ones(frame, list(spans), low, high)
     notes += [Note(f"left out: {early.height:,} people who had recommended the brand before its first answer", early["person"].n_unique())] * bool(early.height)
     notes += [Note(f"{begun:,} people were in conversation before the store's sight began, so their first answer may be earlier than the one seen", begun)] * bool(begun)
-    notes += [f"of what the rule finds {low:.0%} to {high:.0%} is advocacy, by {basis}; what it misses is not known", *latecomers(rows, *list(spans.items())[-1])]
+    notes += [f"of what the rule finds {low:.0%} to {high:.0%} is advocacy, by {basis}; {missed()}", *latecomers(rows, *list(spans.items())[-1])]
     notes += [NAIVE, *few_events(frame), *small(frame), *persons_note(lab, per)]
     curve = survival.curve(code, rows["seconds"], rows["cause"])
     names = frame.select(*by, "arm").with_row_index("group").with_columns(pl.col("group").cast(pl.Int64))
