@@ -10,6 +10,7 @@ import pytest
 
 import trustlab as tl
 import trustlab.streamed
+import trustlab.written
 from trustlab.core import InvalidParameter
 from trustlab.quarters import BRANDS, LAW, SCENARIOS, Place, called, people, places, quarter, rules
 from trustlab.truths import counterfactual, endings, first_ends, law, risk, tallied
@@ -29,7 +30,7 @@ def loaded(made, folder, *names):
     lab = tl.Lab()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        receipts = [lab.load(path) for path in made.write(folder) if path.name in (names or trustlab.streamed.FILES.values())]
+        receipts = [lab.load(path) for path in made.write(folder) if path.name in (names or trustlab.written.FILES.values())]
     lab.roles(Path(folder) / "roles.csv")
     return lab, receipts
 
@@ -66,7 +67,7 @@ def test_bytes_do_not_depend_on_the_block_and_do_on_the_seed(tmp_path):
 
 
 def test_another_process_writes_the_same_bytes(tmp_path):
-    code = "import sys, trustlab as tl, trustlab.streamed; tl.write(tl.simulate(7, scenario='full', customers=120), sys.argv[1])"
+    code = "import sys, trustlab as tl; tl.write(tl.simulate(7, scenario='full', customers=120), sys.argv[1])"
     env = os.environ | {"PYTHONHASHSEED": "99", "TZ": "Asia/Kathmandu", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "far")], check=True, env=env)
     for name, data in bytes_of(town("full", customers=120), tmp_path / "near").items(): assert (tmp_path / "far" / name).read_bytes() == data, name
@@ -507,7 +508,7 @@ def test_return_rate_finds_the_probability_of_coming_back(tmp_path):
 def made_round(made):
     "What the town passed on, as keys of the firm's answer, the help and the word to the firm (where it came to that), whether their seconds rise, and who passed it on"
     for posts, _, drawn in made.blocks():
-        key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", trustlab.streamed.ROOM.replace_strict(trustlab.streamed.CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
+        key = pl.when(pl.col("platform") == "slack").then(pl.format("slack:{}:{}", trustlab.written.ROOM.replace_strict(trustlab.written.CHANNELS, return_dtype=pl.String), "post_id")).otherwise(pl.format("{}:{}", "platform", "post_id"))
         known = {(q, talk, kind.replace("canned", "answer"), at): (name, us // 1_000_000) for q, talk, kind, at, name, us in posts.select("quarter", "talk", "kind", "at", key, "us").rows()}
         for q in drawn:
             for given, helped, when, turn in zip(*q.passed):
@@ -993,7 +994,7 @@ def test_trials_by_week_find_it_too(moved):
 
 def peak(posts, folder):
     "The peak memory in MB of a process of its own; what getrusage says holds that of the process that began it, too"
-    code = "import sys, trustlab as tl, trustlab.streamed; tl.write(tl.simulate(7, scenario='full', posts=int(sys.argv[1]), block=1), sys.argv[2]); print(next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = "import sys, trustlab as tl; tl.write(tl.simulate(7, scenario='full', posts=int(sys.argv[1]), block=1), sys.argv[2]); print(next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     return int(subprocess.run([sys.executable, "-c", code, str(posts), str(folder)], check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}).stdout)
 
 

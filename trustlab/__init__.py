@@ -30,7 +30,7 @@ from trustlab.contrasts import contrast, dose_response
 from trustlab.effects import effect
 from trustlab.networks import bystanders, circles, degrees, friendsource, person_view
 from trustlab.sample import simulate, write
-from trustlab import streamed as _streamed
+from trustlab import written as _written
 from trustlab.report import report
 
 try: __version__ = _version("trustlab")
