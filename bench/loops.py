@@ -140,15 +140,18 @@ def sorted_acts(u, v, t):
 
 
 def kernels(u, v, t):
-    "What `reciprocity` needs on whole numbers: dyads, first returns, and the curve of the waits"
-    from trustlab import survival
-    from trustlab.census import dyads
-    from trustlab.returns import first_return
-    dyads(u, v)
-    back = first_return(u, v, t)
-    wait = np.where(back >= 0, t[back], t.max()) - t
-    sets = survival.grouped(np.zeros(t.size, np.int64), wait, (back >= 0).astype(np.int64))
-    return [round(survival.at_horizons(sets, horizons=[WINDOW])["estimate"][0], 9), survival.quantile(sets)["value"][0]]
+    "What `reciprocity` does with whole numbers: dyads and what is counted of them, first returns and the curve of the waits, the people behind"
+    import polars as pl
+    from trustlab.acts import behind
+    from trustlab.reciprocity import network
+    from trustlab.returns import timed
+    one, nobody = np.zeros(u.size, np.int64), np.zeros(u.size, np.int8)
+    rows = pl.DataFrame({"giver": u, "receiver": v, "giving": u, "receiving": v, "giving_side": nobody, "receiving_side": nobody, "at": t * 1_000_000, "ends": np.full(t.size, t.max() * 1_000_000)})
+    began = time.process_time()
+    network(u, v, one, 1)
+    row = timed(rows, one, 1, WINDOW).row(0, named=True)
+    behind(rows, one, 1)
+    return began, [round(row["return_rate"], 9), row["median_return_seconds"]]
 
 
 def store(u, v, t):

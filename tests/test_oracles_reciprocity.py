@@ -70,10 +70,13 @@ def test_a_hub_costs_no_more_than_its_ties():
 # ---- returns
 
 @settings(max_examples=200)
-@given(timed_acts(4, 50, 12))
-def test_returns_coverage_and_ends_by_loops(rows):
+@given(timed_acts(4, 50, 12), st.sampled_from([1, 3, 7, 1 << 16]))
+def test_returns_coverage_and_ends_by_loops(rows, some):
+    "However many acts are looked at together"
     u, v, t = columns(rows)
-    back = returns.first_return(u, v, t)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(returns, "SOME", some)
+        back = returns.first_return(u, v, t)
     for i, (a, b, x) in enumerate(rows):
         later = [t[j] for j in range(len(rows)) if u[j] == b and v[j] == a and t[j] > x]
         assert (back[i] >= 0) == bool(later)

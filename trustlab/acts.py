@@ -59,14 +59,14 @@ COLUMNS = {"role_pair": "from_role || '→' || to_role as role_pair", "brand": "
 
 PERSON = """
 create or replace temp table person_now as
-with numbered as (select k, row_number() over (order by k) - 1 as code from (select account_key as k from account union select person_key from same_person) x),
+with known as (select account_key as k from account union all select distinct s.person_key from same_person s where not exists (from account a where a.account_key = s.person_key)),
+numbered as (select k, cast(row_number() over (order by k) - 1 as integer) as code from known),
 one as (select s.person_key, min(n.code) as self from same_person s join numbered n on n.k = s.account_key group by s.person_key)
 select n.k, n.code, coalesce(o.self, p.self, n.code) as self from numbered n
 left join same_person s on s.account_key = n.k left join one o on o.person_key = s.person_key left join one p on p.person_key = n.k
 """
 ACTS = """
-select cast(f.code as integer) as giver, cast(t.code as integer) as receiver, cast(f.self as integer) as giving, cast(t.self as integer) as receiving,
-       {giving} as giving_side, {receiving} as receiving_side, cast(unix_timestamp(occurred_at) * 1000000 as bigint) as at,
+select f.code as giver, t.code as receiver, {giving} as giving_side, {receiving} as receiving_side, cast(unix_timestamp(occurred_at) * 1000000 as bigint) as at,
        cast(unix_timestamp(coalesce(h.ends_at, w.ends_at)) * 1000000 as bigint) as ends{groups}
 from (select * from {view} where {kinds}{only}) a left join person_now f on f.k = a.from_key left join person_now t on t.k = a.to_key
 left join horizon h on h.platform = a.platform and h.container_key = a.container_key
@@ -93,10 +93,12 @@ def acts(lab: Lab, by: Sequence[str] = (), kinds: Sequence[str] | None = None, b
     query = ACTS.format(giving=SIDE.format(role="from_role"), receiving=SIDE.format(role="to_role"), kinds=chosen, only=" and list_contains($brand, brand)" if brands else "",
                         view="exchange" if choose("per", per, ("account", "person")) == "account" else "exchange_person", groups="".join(", " + COLUMNS[b] for b in by), place=PLACE if "container" in by else "")
     params = {"kinds": list(kinds)} if kinds else {}
-    with coded(lab): rows = lab.sql(query, **params | ({"brand": brands} if brands else {}) | ({"tz": tz} if {"week", "month"} & set(by) else {}))
+    with coded(lab):
+        joined = lab.sql("select code, self from person_now where self <> code")
+        rows = lab.sql(query, **params | ({"brand": brands} if brands else {}) | ({"tz": tz} if {"week", "month"} & set(by) else {}))
     lost = int(rows.select(pl.any_horizontal(pl.col("giver", "receiver").is_null()).sum()).item())
     if lost: raise StoreDamaged(f"{lost:,} acts are by or towards accounts that the table account does not hold; run check(), and load the exports again into a new store.")
-    return rows
+    return rows.with_columns(giving=pl.col("giver").replace(joined["code"], joined["self"]), receiving=pl.col("receiver").replace(joined["code"], joined["self"]))
 
 # %% ../nbs/08_acts.ipynb #f5035e18
 AMONG = """ + (select count(*) from {table} a join same_person f on f.account_key = a.{giver} join same_person t on t.account_key = a.{receiver}

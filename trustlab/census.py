@@ -50,9 +50,12 @@ def dyads(giver: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, ...]:
     down = (key & np.uint64(1)).astype(bool)
     key >>= np.uint64(1)
     first = runs(key)
-    total, back = np.diff(first, append=key.size), np.add.reduceat(down, first, dtype=np.int64)
-    pair = key[first]
-    return (pair >> np.uint64(width)).view(np.int64), (pair & np.uint64(2**width - 1)).view(np.int64), total - back, back
+    there, back = np.diff(first, append=key.size), np.add.reduceat(down, first, dtype=np.int64)
+    there -= back
+    key = key[first]
+    high = key & np.uint64(2**width - 1)
+    key >>= np.uint64(width)
+    return key.view(np.int64), high.view(np.int64), there, back
 
 # %% ../nbs/08_census.ipynb #f50e89d1
 def dyad_census(giver: np.ndarray, receiver: np.ndarray, people: int | None = None) -> dict[str, int]:

@@ -84,20 +84,21 @@ def risk_sets(group: np.ndarray, time: np.ndarray, cause: np.ndarray, entry: np.
     "The risk sets of every group 0..G-1; `cause` 0 censored, 1 of interest, other ends above; `entry` is for a single group; `count` says how many each row stands for"
     size = int(group.max(initial=-1)) + 1
     if count is not None: count = np.append(np.zeros(size, np.int64), count)
-    group, time, cause = np.append(np.arange(size), group), np.append(np.zeros(size), time), np.append(np.full(size, -1), cause)
+    group, time, cause = np.append(np.arange(size), group), np.append(np.zeros(size), time), np.append(np.full(size, -1, np.int8), np.minimum(cause, 2).astype(np.int8))
     order = np.argsort(time)
     if size > 1: order = order[np.argsort(group[order].astype(np.uint16 if size < 65536 else np.int64), kind="stable")]
-    group, time, cause = group[order], time[order], cause[order]
+    group, time, cause = (column.take(order) for column in (group, time, cause))
     rows = starts(group, time)
     if not rows.size: return RiskSets(rows, time, rows, rows, rows, rows, rows)
+    group, time = group.take(rows), time.take(rows)
     each = (cause == 1, cause > 0, cause == 0)
     events, ended, censored = (np.add.reduceat(hit if count is None else hit * count[order], rows, dtype=np.int64) for hit in each)
     left = np.cumsum(ended + censored)
-    first = starts(group[rows])
+    first = starts(group)
     total = left[np.append(first[1:], rows.size) - 1]
-    at_risk = total[group[rows]] - left + ended + censored
-    if entry is not None: at_risk -= entry.size - np.searchsorted(np.sort(entry), time[rows])
-    return RiskSets(group[rows], time[rows], at_risk, events, ended, censored, first)
+    at_risk = total[group] - left + ended + censored
+    if entry is not None: at_risk -= entry.size - np.searchsorted(np.sort(entry), time)
+    return RiskSets(group, time, at_risk, events, ended, censored, first)
 
 # %% ../nbs/05a_survival.ipynb #c7771715
 def running(operation: np.ufunc, values: np.ndarray, first: np.ndarray) -> np.ndarray:
