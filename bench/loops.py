@@ -208,7 +208,7 @@ def run_step(step: str, data: str) -> None:
 
 
 def growth(rounds: int, peers: str, sizes: tuple[int, ...] = (1_000_000, 10_000_000, 50_000_000)) -> bool:
-    "How processor seconds grow with the acts; a step misses where they grow by more than n log n and by more than those of a plain sort of the same acts"
+    "How processor seconds grow with the acts; a step misses where they grow by more than n log n and by more than those of a plain sort of the same acts, a tenth (what two runs differ by) allowed"
     steps, cpu = ("a sort by pair and time", "dyads", "returns", "loops of 3"), {}
     with tempfile.TemporaryDirectory() as folder:
         for acts in sizes:
@@ -220,8 +220,8 @@ def growth(rounds: int, peers: str, sizes: tuple[int, ...] = (1_000_000, 10_000_
     for few, many in ((sizes[0], sizes[1]), (sizes[1], sizes[2]), (sizes[0], sizes[2])):
         law = many * np.log(many) / few / np.log(few)
         grown = {s: cpu[many][s] / cpu[few][s] for s in steps}
-        print(f"  from {few:,} to {many:,}: n log n {law:.1f} x, " + ", ".join(f"{s} {x:.1f} x{'  MISSED' if x > max(law, grown[steps[0]]) else ''}" for s, x in grown.items()), flush=True)
-        missed |= any(x > max(law, grown[steps[0]]) for x in grown.values())
+        print(f"  from {few:,} to {many:,}: n log n {law:.1f} x, " + ", ".join(f"{s} {x:.1f} x{'  MISSED' if x > 1.1 * max(law, grown[steps[0]]) else ''}" for s, x in grown.items()), flush=True)
+        missed |= any(x > 1.1 * max(law, grown[steps[0]]) for x in grown.values())
     return missed
 
 
