@@ -608,6 +608,29 @@ def test_a_landmark_without_overlap_has_no_answer():
     with pytest.raises(NotIdentifiable, match="like chance of exposure"): tl.trials.landmark(table, ["x"], horizon="60d")
 
 
+def test_who_recommended_first_and_was_never_answered_is_told(folder):
+    "Ann asks and is answered; Ben's first call recommends and nobody answers; Cem recommends, is answered then: both are left out, each of another arm, and both are told"
+    with made(folder, "first", (1, "101", 1, "@Acme it broke", None), (2, "Acme", 2, "sorry", 1), (3, "102", 3, "@Acme " + LOVE, None), (4, "103", 4, "@Acme " + LOVE, None), (5, "Acme", 6, "thank you", 4), (9, "Acme", 60, "bye", None)) as lab:
+        m = tl.conversion(lab, horizon="30d", arms=False)
+    n = {r["arm"]: r["n"] for r in m.frame.iter_rows(named=True)}
+    assert n == {"acknowledged": 1, "none": 1}, n
+    assert any(note.startswith("left out: 1 people who had recommended the brand before its first answer") for note in m.notes)
+    assert any(note.startswith("left out: 1 people who had recommended the brand by their first call and were never answered") for note in m.notes)
+
+
+def test_what_is_right_of_a_share_of_advocates(townsfolk):
+    "The ends of the interval times the share of the people who are left where false finds are allowed for; whole counts are whole"
+    m = tl.advocates(townsfolk[0])
+    for row in m.frame.filter(pl.col("people") > 0).iter_rows(named=True):
+        assert row["right_low"] == pytest.approx(row["share_low"] * row["people_low"] / row["people"]) and row["right_high"] == pytest.approx(row["share_high"] * row["people_high"] / row["people"])
+    helping = m.frame.filter(pl.col("kind") == "helping").row(0, named=True)
+    assert helping["right_high"] < helping["share_low"], "few of the answers to others help"
+    assert all(t == pl.Int64 for c, t in m.detail.schema.items() if c in ("acts", "unprompted", "prompted", "incentivised", "helping"))
+    pale = m.figure().data[1]
+    ends = list(zip(pale.x[::3], pale.x[1::3]))
+    assert sorted(ends) == sorted(m.frame.select("right_low", "right_high").rows())
+
+
 def test_first_acts_are_counted_towards_each_brand(tmp_path):
     rows = [("1", "ann", True, "Mon Mar 04 10:00:00 +0000 2024", "@Acme my parcel is late", "", ""), ("2", "Acme", False, "Mon Mar 04 11:00:00 +0000 2024", "@ann sorry, it is on its way", "", "1"),
             ("3", "ann", True, "Tue Mar 05 10:00:00 +0000 2024", "@Bolt where is my bill?", "", ""), ("4", "Bolt", False, "Tue Mar 05 11:00:00 +0000 2024", "@ann here it is", "", "3"),

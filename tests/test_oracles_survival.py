@@ -1,6 +1,7 @@
 """Survival curves against a plain-Python loop, scikit-survival and published numbers, and against what must not change them."""
 import json
 import math
+import warnings
 from pathlib import Path
 from statistics import NormalDist
 from time import process_time
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from trustlab.core import InvalidParameter
+from trustlab.core import InvalidParameter, SmallSample
 from trustlab.intervals import wilson
 from trustlab.survival import aalen_johansen, at_horizons, curve, kaplan_meier, quantile
 
@@ -128,6 +129,15 @@ def test_scikit_survival_delayed_entry():
     ours = kaplan_meier(time, cause > 0, entry=entry + 0.5)
     at = np.searchsorted(x, ours["time"], side="right") - 1
     assert np.allclose(ours["survival"], np.where(at < 0, 1, y[at]), atol=1e-12)
+
+
+@pytest.mark.parametrize("curve_of", [kaplan_meier, aalen_johansen])
+def test_a_curve_that_ends_before_others_come_into_view_says_so(curve_of):
+    with pytest.warns(SmallSample, match=r"at 1 all who were in view had ended \(1 of 1\), and others came into view later"): curve_of([1, 5, 6, 7], [1, 1, 0, 1], entry=[0, 2, 2, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        curve_of([1, 5, 6, 7], [1, 1, 0, 1], entry=[0, 0.5, 2, 2])
+        curve_of([1, 5, 6, 7], [1, 1, 1, 1])
 
 
 def test_scikit_survival_competing_risks():

@@ -303,8 +303,43 @@ def test_wrong_arguments_are_named():
     for call, said in ((lambda: trials.sequential(people.drop("entry")), "entry"), (lambda: trials.sequential(people, ["y"]), "covariates"), (lambda: trials.sequential(people, ["x"], horizon="soon"), "horizon"), (lambda: trials.sequential(people, ["x"], horizon=()), "horizon"),
                        (lambda: trials.sequential(people, ["x"], every=-1), "every"), (lambda: trials.sequential(people, ["x"], every=0.001), "every"), (lambda: trials.sequential(people, ["x"], adjust="all"), "adjust"), (lambda: trials.sequential(people, ["x"], cap=0.5), "cap"),
                        (lambda: trials.sequential(people, ["x"], negative="nothing"), "negative"), (lambda: trials.sequential(people, ["x"], pl.DataFrame({"id": [1], "x": [1]})), "time"), (lambda: trials.sequential(people.with_columns(entry=pl.lit("now"))), "entry must hold times"),
-                       (lambda: trials.sequential(people.with_columns(name=pl.col("id").cast(str) + "!").vstack(people.with_columns(name=pl.col("id").cast(str))), ["name"]), "categor")):
+                       (lambda: trials.sequential(people.with_columns(name=pl.col("id").cast(str) + "!").vstack(people.with_columns(pl.col("id") + 200, name=pl.col("id").cast(str))), ["name"]), "categor"),
+                       (lambda: trials.sequential(pl.concat([people, people]), ["x"]), "200 rows repeat one")):
         with pytest.raises(InvalidParameter, match=said): call()
+
+
+@pytest.mark.parametrize("name", ["sequential", "time_varying", "landmark", "matched"])
+def test_no_design_speaks_where_nothing_was_adjusted_for_or_known(name):
+    "The exposure does nothing, and one trait decides over it and the outcome: without the trait, with a constant, and where it is unknown of three in ten, every way finds an effect, and none says so"
+    rng, n = np.random.default_rng(3), 3000
+    x, entry = rng.normal(size=n), rng.uniform(0, 100, n)
+    seen = lambda rate: pl.Series(np.where((at := entry + rng.exponential(1 / (rate * np.exp(x)))) < 300, at, np.nan)).fill_nan(None)
+    people = pl.DataFrame({"entry": entry, "end": 300.0, "exposed_at": seen(0.01), "event_at": seen(0.004), "x": x, "same": 1.0})
+    some = people.with_columns(x=pl.when(pl.Series(rng.random(n) < 0.3)).then(None).otherwise("x"))
+    design = getattr(trials, name)
+    for found, why in ((design(people), "nothing was adjusted for"), (design(people, ["same"]), "nothing was adjusted for"), (design(some, ["x"]), "x is not known in ")):
+        row = ratio(found)
+        assert row["estimate"] > 1.1 and found.verdict.startswith("No causal reading: ") and why in found.verdict, found.verdict
+    assert [note for note in found.notes if note.startswith("x has no value in ")] and "x: missing" in found.balance["covariate"].to_list()
+    assert "not known" not in design(some.with_columns(pl.col("x").fill_null(0)), ["x"]).verdict
+
+
+def test_the_missing_are_counted_by_hand():
+    "Of ten people two have no number and one no word; a history knows one of them later"
+    people = pl.DataFrame({"id": range(10), "entry": 0.0, "end": 30.0, "exposed_at": [3.0, 4, 5, None, None, None, None, 20, 20, 20], "event_at": [9.0, None] * 5, "x": [None, 1, 2, 3, None, 5, 6, 7, 8, 9], "word": [None, *"ababababa"]}, strict=False)
+    crowd = patterns.followed(people)
+    told = lambda names, history=None: patterns.patterns(patterns.classed(people, crowd, names, history, 14.0, 3), crowd.n).unknown
+    assert told(["x", "word"]) == pytest.approx({"x": 0.2, "word": 0.1}) and told([]) == {}
+    assert told(["x"], pl.DataFrame({"id": [4], "time": [14.0], "x": [4]})) == pytest.approx({"x": (2 + 1 + 1) / 30})
+
+
+def test_a_time_varying_ratio_needs_people_to_compare():
+    "Exposure is possible above a limit only: no way of adjusting has anybody to compare the exposed with"
+    rng, n = np.random.default_rng(1), 2000
+    x = rng.normal(size=n)
+    people = pl.DataFrame({"entry": np.zeros(n), "end": 200.0, "exposed_at": np.where(x > 0.3, rng.uniform(0, 60, n), np.nan), "event_at": np.where(rng.random(n) < 0.5, rng.uniform(1, 199, n), np.nan), "g": np.where(x > 0.3, "hot", "cold"), "x": x}).with_columns(pl.col("exposed_at", "event_at").fill_nan(None))
+    told = trials.time_varying(people, ["x"])
+    assert told.verdict.startswith("No causal reading: ") and told.overlap is not None and told.balance.height and told.frame["max_smd"][0] > 0.1 and told.frame["effective_n"][0] is not None
 
 
 def test_left_out_people_are_counted():

@@ -141,15 +141,15 @@ CARD = Card(
     "people with at least one eligible call to the brand, or one act of advocacy for it, in the group",
     "the whole export; weeks by the time of the act",
     "none: who has not spoken yet may still do so (page Conversion follows people through time)",
-    "found in English texts; acts_low and acts_high allow for false finds (precision), not for what was missed, which may be most (the notes say what is known of it); incentives that nobody disclosed count as unprompted; people are independent",
+    "found in English texts; right_, acts_ and people_low and _high allow for false finds (precision), not for what was missed, which may be most (the notes say what is known of it); incentives that nobody disclosed count as unprompted; people are independent",
     "WOMMA (organic and amplified); FTC Endorsement Guides 16 CFR 255.5; Wilson 1927")
 
 def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str] | None = None, tz: str = "UTC", per: str = "account") -> Measure:
     """Who speaks for a brand: acts of advocacy and the people behind them, by what occasioned them.
 
     `by`: any of brand, platform, week. Frame: by columns, `kind` (unprompted, prompted, incentivised, helping, and `any`), `acts`, `first_acts` (their person's first towards the brand) and `later_acts`,
-    `people`, `callers` (people who called the brand or spoke for it), `share` = people / callers with low and high (Wilson 95 %), and what is left when false finds are allowed for:
-    `acts_low`, `acts_high`, `people_low`, `people_high`. `.detail`: one row per brand and person with their acts by kind and the first one.
+    `people`, `callers` (people who called the brand or spoke for it), `share` = people / callers with low and high (Wilson 95 %), all of what was found, and what is left when false finds are allowed for:
+    `right_low`, `right_high` (the ends of the share's interval times the share of those people who are left), `acts_low`, `acts_high`, `people_low`, `people_high`. `.detail`: one row per brand and person with their acts by kind and the first one.
     Raises `NotIdentifiable`, `InvalidParameter`; warns `ScopeWarning`, `SmallSample`. Definition: the card."""
     by, brands, tz, per = groups(by, BY), brands_of(lab, brand), time_zone(lab, tz), choose("per", per, PER)
     with pinned_per(lab, "inbound", per):
@@ -169,7 +169,7 @@ def advocates(lab: Lab, by: str | Sequence[str] = (), brand: str | Sequence[str]
 
 EACH = """
 select brand, person, min(occurred_at) as first_at, min_by(kind, occurred_at) as first_kind, count(*) as acts, {kinds} from advocate_now group by brand, person order by brand, acts desc, person
-""".replace("{kinds}", ", ".join(f"sum(case when kind = '{k}' then 1 else 0 end) as {k}" for k in KINDS))
+""".replace("{kinds}", ", ".join(f"cast(sum(case when kind = '{k}' then 1 else 0 end) as bigint) as {k}" for k in KINDS))
 
 # %% ../nbs/09_advocacy.ipynb #4cc4815d
 def right(said: float, helped: float) -> pl.Expr: return (1 - (1 - pl.lit(said)).pow("said") * (1 - pl.lit(helped)).pow("helped")).sum()
@@ -184,15 +184,16 @@ def totals(rows: pl.DataFrame, present: pl.DataFrame, by: Sequence[str], said: t
     kinds = pl.DataFrame({"kind": [*KINDS, "any"]}).with_row_index("order")
     whole = present.join(kinds, how="cross").join(counts, on=[*by, "kind"], how="left", nulls_equal=True).with_columns(pl.col("acts", "first_acts", "people", "helped", "said").fill_null(0), pl.col("people_low", "people_high").fill_null(0.0))
     ends, bounds = wilson(whole["people"], whole["callers"]), {f"acts_{end}": pl.col("said") * a + pl.col("helped") * b for end, a, b in zip(("low", "high"), said, helped)}
-    frame = whole.with_columns(**bounds, later_acts=pl.col("acts") - pl.col("first_acts"), share=pl.col("people") / pl.col("callers"), share_low=pl.Series(ends[0]), share_high=pl.Series(ends[1]))
+    frame = whole.with_columns(**bounds, later_acts=pl.col("acts") - pl.col("first_acts"), share=pl.col("people") / pl.col("callers"), share_low=pl.Series(ends[0]), share_high=pl.Series(ends[1])).with_columns(
+        **{f"right_{end}": pl.when(pl.col("people") > 0).then(pl.col(f"share_{end}") * pl.col(f"people_{end}") / pl.col("people")).otherwise(f"share_{end}") for end in ("low", "high")})
     whole_numbers = pl.col("acts", "first_acts", "later_acts", "people", "callers").cast(pl.Int64)
-    columns = [*by, "kind", "acts", "first_acts", "later_acts", "people", "callers", "share", "share_low", "share_high", "acts_low", "acts_high", "people_low", "people_high"]
+    columns = [*by, "kind", "acts", "first_acts", "later_acts", "people", "callers", "share", "share_low", "share_high", "right_low", "right_high", "acts_low", "acts_high", "people_low", "people_high"]
     return frame.sort(*by, "order", nulls_last=True).with_columns(whole_numbers).select(columns)
 
 # %% ../nbs/09_advocacy.ipynb #d74b96af
 def draw(measure: Measure) -> Any:
-    "The share of people behind each kind of act, with its interval; by week, the unprompted ones"
+    "The share of people behind each kind of act, with its interval, and in pale what is left where false finds are allowed for; by week, the unprompted ones"
     by, frame = measure.params["by"], measure.frame
     n = int(frame.filter(pl.col("kind") == "any")["callers"].sum())
     if "week" in by: return charts.weekly(frame.filter(pl.col("kind") == "unprompted"), "share", [b for b in by if b != "week"], "Spoke for the brand unprompted, by week", "people", n, "week of the act")
-    return charts.rates(frame, "share", ["kind", *by], "Spoke for the brand", "people", n, "the whole export")
+    return charts.rates(frame, "share", ["kind", *by], "Spoke for the brand", "people", n, "the whole export; pale: false finds allowed for", reach=("right_low", "right_high"))

@@ -189,8 +189,8 @@ def incidence(curve: pl.DataFrame, by: Sequence[str] = (), title: str = "Answere
     return finish(figure, title, facts(unit, total if n is None else n, window, note), 300 + 22 * len(figure.data) // 3)
 
 # %% ../nbs/05c_charts.ipynb #678cecdc
-def rates(frame: pl.DataFrame, value: str, by: Sequence[str], title: str = "", unit: str = "units", n: int | None = None, window: str = "the whole export", most: int = 30) -> "go.Figure":
-    """A dot with its interval for each row of `frame`, highest first; the interval is read from `{value}_low` and `{value}_high`.
+def rates(frame: pl.DataFrame, value: str, by: Sequence[str], title: str = "", unit: str = "units", n: int | None = None, window: str = "the whole export", most: int = 30, reach: tuple[str, str] | None = None) -> "go.Figure":
+    """A dot with its interval for each row of `frame`, highest first; the interval is read from `{value}_low` and `{value}_high`. `reach`: two columns, between which a pale bar is drawn behind it.
 
     The label carries the row's `n`. At most the `most` largest groups are drawn; a row without an estimate says so, in the words of a column `hidden` if there is one."""
     import plotly.graph_objects as go
@@ -202,6 +202,7 @@ def rates(frame: pl.DataFrame, value: str, by: Sequence[str], title: str = "", u
     frame = frame.sort(value, *by, descending=[True] + [False] * len(by), nulls_last=True)
     floor, axis = value_axis(value, extent(frame, value, high))
     figure = go.Figure(dots(frame.with_columns(pl.col(value, low, high).clip(floor)), value, low, high, by))
+    if reach: figure.add_scatter(x=[x for a, b in frame.select(pl.col(*reach).clip(floor)).rows() for x in (a, b, None)], y=[y for i in range(frame.height) for y in (i, i, None)], mode="lines", line=dict(color=COLORS[0], width=9), opacity=0.3, hoverinfo="skip", showlegend=False)
     for i, row in enumerate(frame.iter_rows(named=True)): figure.add_annotation(x=0, xref="paper", xanchor="left", y=i, yshift=14, showarrow=False, text=caption(row, value, by), font_size=12)
     figure.update_xaxes(**axis).update_yaxes(visible=False, range=[frame.height - 0.4, -0.9])
     return finish(figure, title or value, facts(unit, total, window, note), 70 + 44 * frame.height).update_layout(margin_l=28)

@@ -188,7 +188,9 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
         notes = answerable(lab, "How many of the acknowledged recommend the brand")
         signals.needs_text(lab, "How many of the acknowledged recommend the brand")
         rows, begun = followed(lab, brands, per, arms)
-    early, rows = rows.filter((pl.col("before") == 1) & (pl.col("arm") == "acknowledged")), rows.filter(pl.col("before") == 0)
+    spoke, rows = rows.filter(pl.col("before") == 1), rows.filter(pl.col("before") == 0)
+    early = spoke.filter(pl.col("arm") == "acknowledged")
+    never = spoke.filter(pl.col("arm") == "none").join(early, on=["brand", "person"], how="anti")
     if "acknowledged" not in rows["arm"]: raise NotIdentifiable("Conversion cannot be answered: nobody in this store was acknowledged by a brand, so there is no first answer to count from.")
     rows = rows.with_columns(place=pl.col("arm").replace_strict({arm: i for i, arm in enumerate(ARMS)}, return_dtype=pl.Int64))
     keys, code = coded(rows, [*by, "place"])
@@ -196,6 +198,7 @@ def conversion(lab: Lab, exposure: str = "acknowledged", outcome: str = "advocac
     low, high, basis = precision(lab)
     frame = right_ones(frame, list(spans), low, high)
     notes += [Note(f"left out: {early.height:,} people who had recommended the brand before its first answer", early["person"].n_unique())] * bool(early.height)
+    notes += [Note(f"left out: {never.height:,} people who had recommended the brand by their first call and were never answered", never["person"].n_unique())] * bool(never.height)
     notes += [Note(f"{begun:,} people were in conversation before the store's sight began, so their first answer may be earlier than the one seen", begun)] * bool(begun)
     notes += [f"of what the rule finds {low:.0%} to {high:.0%} is advocacy, by {basis}; {missed()}", *latecomers(rows, *list(spans.items())[-1])]
     notes += [NAIVE, *few_events(frame), *small(frame), *persons_note(lab, per)]

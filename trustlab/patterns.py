@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['days', 'time_of', 'People', 'followed', 'Classes', 'joined', 'cut', 'held', 'recorded', 'classed', 'tallies',
-           'changes', 'spline', 'terms', 'Patterns', 'mixed', 'patterns', 'units']
+           'changes', 'spline', 'terms', 'Patterns', 'mixed', 'patterns', 'unknown', 'units']
 
 # %% ../nbs/05b_patterns.ipynb #48beb645
 from collections.abc import Callable, Mapping, Sequence
@@ -51,11 +51,13 @@ def followed(people: pl.DataFrame, outcome: str = "event_at") -> People:
     `outcome` and optionally `competing_at` (an end of another kind) and `cluster` (else each row is its own).
 
     Times are days or timestamps. Left out, and counted: no entry or end, an end not after entry, exposed before entry, an outcome not after entry.
-    Raises `NotIdentifiable` when fewer than two are left."""
+    Raises `NotIdentifiable` when fewer than two are left, `InvalidParameter` where an `id` comes twice and no `cluster` says whose the rows are."""
     entry, end = (time_of(people, name, np.nan) for name in ("entry", "end"))
     exposed, event = (time_of(people, name, np.inf) - entry for name in ("exposed_at", outcome))
     other = time_of(people, "competing_at", np.inf) - entry if "competing_at" in people.columns else np.full(entry.size, np.inf)
     stop = np.minimum(end - entry, other)
+    if "id" in people.columns and "cluster" not in people.columns and (twice := people["id"].len() - people["id"].n_unique()):
+        raise InvalidParameter(f"people must have one row per id; {twice:,} rows repeat one. Keep one of each, or name in a column cluster whom the rows belong to.")
     reasons = {
         "without entry or end": np.isnan(stop), "whose watching ended at or before entry": stop <= 0, "exposed before entry": exposed < 0, "with the outcome at or before entry": event <= 0}
     keep, notes = np.ones(entry.size, bool), []
@@ -203,12 +205,13 @@ def terms(classes: Classes) -> np.ndarray:
 # %% ../nbs/05b_patterns.ipynb #638ec35a
 @dataclass(frozen=True)
 class Patterns:
-    "`code` (starts × people) of each person's pattern, the model's `x` (patterns × columns, standardised), and for balance each covariate in its own units (`plain`) by `names`"
+    "`code` (starts × people) of each person's pattern, the model's `x` (patterns × columns, standardised), and for balance each covariate in its own units (`plain`) by `names`; `unknown`: the share of starts and people for which a covariate has no value, where it is above 0"
     code: np.ndarray
     x: np.ndarray
     plain: np.ndarray
     names: list[str]
     note: str = ""
+    unknown: dict[str, float] = field(default_factory=dict)
 
     @property
     def fixed(self) -> bool: return self.code.shape[0] == 1
@@ -243,18 +246,23 @@ def patterns(parts: Sequence[Classes], n: int, most: int = 20_000) -> Patterns:
     scale, (plain, names) = np.sqrt(share @ x**2), units(fewer, level, chosen.size)
     widest = max((part.value.size for part in fewer if part.words is None), default=0)
     note = f"numbers among the covariates were cut into {widest} classes or fewer, {chosen.size:,} patterns" if any(a is not b for a, b in zip(parts, fewer)) else ""
-    return Patterns(code, x / np.where(scale > 1e-9, scale, 1), plain, names, note)
+    return Patterns(code, x / np.where(scale > 1e-9, scale, 1), plain, names, note, {part.name: share for part in parts if (share := unknown(part))})
+
+def unknown(part: Classes) -> float:
+    "The share of starts and people for which a covariate has no value"
+    gone = part.words.index("missing") if part.words and "missing" in part.words else part.value.size - 1 if part.words is None and np.isnan(part.value[-1:]).any() else -1
+    return float((part.code == gone).mean()) if gone >= 0 else 0.0
 
 # %% ../nbs/05b_patterns.ipynb #a06a85a4
 def units(parts: Sequence[Classes], level: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, list[str]]:
-    "Each covariate in its own units, one column a number (a missing one as the mean) and one a word, for each pattern; and their names"
+    "Each covariate in its own units, one column a number (a missing one as the mean, and a column that says so) and one a word, for each pattern; and their names"
     columns, names = [np.zeros((size, 0))], []
     for part, i in zip(parts, level):
         if part.words is None:
             gone = np.isnan(part.value)
             mean = np.average(part.value[~gone], weights=part.weight[~gone])
-            columns.append(np.where(gone, mean, part.value)[i][:, None])
-            names.append(part.name)
+            columns.append(np.column_stack([np.where(gone, mean, part.value), gone] if gone.any() else [part.value])[i])
+            names += [part.name, f"{part.name}: missing"][: 1 + bool(gone.any())]
         else:
             columns.append(np.eye(len(part.words))[i])
             names += [f"{part.name}: {word}" for word in part.words]

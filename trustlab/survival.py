@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['KAPLAN_MEIER', 'AALEN_JOHANSEN', 'HORIZONS', 'QUANTILE', 'CURVE', 'numbers', 'codes', 'RiskSets', 'starts',
-           'risk_sets', 'running', 'log_log', 'single', 'kaplan_meier', 'incidence', 'aalen_johansen', 'Spread',
-           'read_off', 'known_fates', 'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned', 'curve', 'cox',
-           'frailty', 'mean_cumulative_count']
+           'risk_sets', 'running', 'log_log', 'single', 'emptied', 'kaplan_meier', 'incidence', 'aalen_johansen',
+           'Spread', 'read_off', 'known_fates', 'grouped', 'at_horizons', 'first_reached', 'quantile', 'thinned',
+           'curve', 'cox', 'frailty', 'mean_cumulative_count']
 
 # %% ../nbs/05a_survival.ipynb #991394cc
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from .core import InvalidParameter
+from .core import InvalidParameter, SmallSample
 from .hazards import cox
 from .intervals import Numbers, wilson, z_score
 from .recurrent import frailty, mean_cumulative_count
@@ -132,6 +133,13 @@ def single(time: Numbers, cause: Numbers, entry: Numbers | None, name: str = "ca
     raise InvalidParameter(f"entry must be before time in every row; got entry {entry[late[0]]:g} and time {time[late[0]]:g} in row {late[0]}.")
 
 # %% ../nbs/05a_survival.ipynb #2281c12d
+def emptied(sets: RiskSets) -> None:
+    "Warns (`SmallSample`) where everybody in sight had ended before others came into view, after which a curve says nothing of them"
+    gone = np.flatnonzero((sets.ended > 0) & (sets.ended == sets.at_risk))
+    if not gone.size or not sets.ended[gone[0] + 1 :].any(): return
+    i = gone[0]
+    warnings.warn(SmallSample(f"at {sets.time[i]:g} all who were in view had ended ({sets.ended[i]:,} of {sets.at_risk[i]:,}), and others came into view later: from there on the curve says nothing of them. Begin where enough are in view."), stacklevel=3)
+
 def kaplan_meier(time: Numbers, event: Numbers, entry: Numbers | None = None, level: float = 0.95) -> pl.DataFrame:
     """The Kaplan–Meier curve (Kaplan and Meier 1958), one row per distinct time: time, at_risk, events, censored, survival, low, high.
 
@@ -141,6 +149,7 @@ def kaplan_meier(time: Numbers, event: Numbers, entry: Numbers | None = None, le
     time, event, entry = single(time, event, entry, "event")
     if event.max(initial=0) > 1: raise InvalidParameter(f"event must be 0 or 1; got {event.max()}. For several causes use aalen_johansen.")
     sets = risk_sets(np.zeros(time.size, np.int64), time, event, entry)
+    emptied(sets)
     n, d = sets.at_risk, sets.ended
     survival = running(np.multiply, 1 - d / np.maximum(n, 1), sets.first)
     greenwood = running(np.add, d / np.maximum(n * (n - d), 1), sets.first)
@@ -180,6 +189,7 @@ def aalen_johansen(time: Numbers, cause: Numbers, entry: Numbers | None = None, 
     parts = []
     for k in range(1, max(cause.max(initial=0), 1) + 1):
         sets = risk_sets(np.zeros(time.size, np.int64), time, np.where(cause == k, 1, 2 * (cause > 0)), entry)
+        if k == 1: emptied(sets)
         _, estimate, variance = incidence(sets)
         low, high = log_log(1 - estimate, variance, level)
         columns = (np.full(sets.time.size, k), sets.time, sets.at_risk, sets.events, estimate, np.sqrt(variance), 1 - high, 1 - low)
