@@ -179,8 +179,32 @@ def test_p_and_z_from_counts_by_hand():
     at = lambda rr: [big, big + big * rr, big * rr, 2 * big]
     real, drawn = np.array([at(3), at(9), [0, 0, 0, 0]]), np.array([[at(1), at(2), at(3), at(4)]] * 2 + [[[0, 0, 0, 0]] * 4])
     frame = summary(real, drawn)
-    assert frame["p"].to_list() == [3 / 5, 1 / 5, 1.0] and frame["risk_ratio"].to_list()[:2] == pytest.approx([3, 9]) and frame["risk_ratio"][2] is None and frame["share_near"][2] is None
+    assert frame["p"].to_list() == [3 / 5, 1 / 5, None] and frame["corrected_ratio"].to_list() == [pytest.approx(3), pytest.approx(9), None] and frame["risk_ratio"].to_list()[:2] == pytest.approx([3, 9]) and frame["risk_ratio"][2] is None and frame["share_near"][2] is None
     assert frame["null_mean"].to_list() == pytest.approx([2.5, 2.5, 1]) and frame["z"].to_list()[:2] == pytest.approx([0.5 / np.std([1, 2, 3, 4], ddof=1), 6.5 / np.std([1, 2, 3, 4], ddof=1)]) and frame["z"][2] is None
+
+
+def test_the_ratio_held_against_the_null_is_on_its_scale():
+    "A star of thirty and a tie of two of its ends: the plain ratio is 0, and no draw could be below it"
+    lab = acts_lab([("h", f"l{i}", i) for i in range(30)] + [("l0", "l1", 50)])
+    m = degrees(lab, ["l2", "l3"], draws=99)
+    near, far = m.frame.row(0, named=True), m.frame.row(2, named=True)
+    assert near["risk_ratio"] == 0 and near["corrected_ratio"] == pytest.approx((0.5 / 3) / (2.5 / 61)) and near["z"] == pytest.approx((near["corrected_ratio"] - near["null_mean"]) / near["null_sd"])
+    assert near["null_low"] <= near["corrected_ratio"] <= near["null_high"] and list(m.figure().data[1].y) == m.frame["corrected_ratio"].to_list() and "corrected_ratio" in m.card.formula
+    assert [far[c] for c in ("pairs", "corrected_ratio", "z", "p")] == [0, None, None, None] and any("at distance 1 the plain and the corrected ratio" in n for n in m.notes)
+    lab.close()
+
+
+def test_without_a_pair_from_somebody_with_the_outcome_there_is_no_test():
+    "Formerly a ratio of some thousands and a small p, all of it the half pair"
+    one = summary(np.array([[0, 10, 0, 6250]]), np.array([[[40, 40, 1, 6250], [60, 60, 2, 6250]]])).row(0, named=True)
+    assert one["share_near"] is None and [one[c] for c in ("corrected_ratio", "z", "p")] == [None] * 3 and one["null_sd"] > 0
+
+
+def test_draws_that_all_agree_have_no_z():
+    lab = acts_lab([("a", "b", 0), ("b", "c", 12), ("c", "a", 13)])
+    row = degrees(lab, ["a", "b"]).frame.row(0, named=True)
+    assert row["null_sd"] == 0 and row["z"] is None and row["p"] == 1 and row["corrected_ratio"] == pytest.approx(0.6)
+    lab.close()
 
 
 def test_degrees_are_the_same_each_time_and_for_any_names():
@@ -306,6 +330,47 @@ def test_a_planted_circle_is_more_than_chance_and_the_null_can_be_asked_for_by_i
         with pytest.raises(InvalidParameter): circles(lab, **wrong)
 
 
+RING = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"), ("a", "c"), ("c", "a")]
+
+
+@pytest.mark.parametrize("second, jaccard", [("2024-02", 1.0), ("2024-03", None), ("2025-02", None)])
+def test_a_circle_is_compared_with_the_month_before_alone(second, jaccard):
+    rows = [(a, b, (datetime.fromisoformat(f"{month}-15") - datetime(2024, 1, 1)).total_seconds() + i) for month in ("2024-01", second) for i, (a, b) in enumerate(RING)]
+    with acts_lab(rows, 1_704_067_200) as lab: assert circles(lab).frame.select("period", "inside", "jaccard").rows() == [("all", 3, None), ("2024-01", 3, None), (second, 3, jaccard)]
+
+
+def test_december_comes_before_january():
+    rows = [(a, b, day * 86400 + i) for day in (0, 31) for i, (a, b) in enumerate(RING)]
+    with acts_lab(rows, 1_702_000_000) as lab: assert circles(lab).frame.select("period", "jaccard").rows()[1:] == [("2023-12", None), ("2024-01", 1.0)]
+
+
+def full(names, at=0):
+    "Acts from each of some people to each other"
+    return [(a, b, at + i) for i, (a, b) in enumerate(itertools.permutations(names, 2))]
+
+
+def test_small_circles_are_neither_named_nor_drawn_nor_told_by_what_is_left():
+    lab = acts_lab(full(["a1", "a2", "a3", "a4", "a5", "a6"]) + full(["z1", "z2", "z3"], 100) + [("y1", "y2", 200), ("y2", "y1", 201)])
+    m = circles(lab)
+    assert m.least == [3, 3] and m.frame.select("inside", "circles", "largest").row(0) == (9, 2, 6)
+    s = m.suppressed(5)
+    assert s.frame.select("inside", "circles", "largest").row(0) == (9, None, None) and s.detail["name"].sort().to_list() == ["a1", "a2", "a3", "a4", "a5", "a6"]
+    assert s.detail.select("ties", "given", "received").null_count().row(0) == (6, 6, 6) and "z1" not in str(s.figure()) and "a1" in str(s.figure())
+    with pytest.raises(InvalidParameter, match="from 1 to 1"): draw_circle(s, 2)
+    none = m.suppressed(7)
+    assert none.frame["inside"][0] == 9 and none.detail.is_empty() and not none.figure().data and "no circle here has 7 people" in str(none.figure()).replace("<br>", " ")
+    assert m.suppressed(0) is m and m.suppressed(3).frame.select("circles", "largest").row(0) == (2, 6) and m.suppressed(3).detail["circle"].max() == 2
+    lab.close()
+
+
+def test_a_month_that_is_hidden_is_not_told_by_the_index_of_the_next_and_leaves_the_whole():
+    five = full(["a", "b", "c", "d", "e"], 40 * 86400)
+    with acts_lab(full(["a", "b", "c"]) + five, 1_704_067_200) as lab:
+        m = circles(lab)
+        s = m.suppressed(5)
+    assert m.frame["jaccard"].to_list() == [None, None, 0.6] and s.frame["jaccard"].to_list() == [None] * 3 and s.frame["inside"].to_list() == [5, None, 5] and s.detail.height == 5 and s.figure().data
+
+
 def test_acts_of_nobody_known_are_told():
     lab = acts_lab([("a", "b", 0), ("b", "a", 60)])
     key = lab.sql("select min(account_key) as k from account")["k"][0]
@@ -341,6 +406,57 @@ def test_joined_accounts_are_one_person_in_every_network():
     assert degrees(lab, ["a"], per="person", draws=19).frame["pairs"].to_list() == [10, 8, 2] and degrees(lab, ["a2"], per="person", draws=19).frame.equals(degrees(lab, ["a"], per="person", draws=19).frame)
     assert person_view(lab, "a2", per="person").frame["name"].sort().to_list() == ["b", "d", "e"] and person_view(lab, "a2").frame["name"].sort().to_list() == ["a", "d", "e"]
     lab.close()
+
+
+# ---- exports that hold one side only
+
+def one_sided(lab):
+    "The lab, as if its acts were the archive of one account"
+    lab.con.execute("update load set scope = 'own'")
+    return lab
+
+
+@pytest.mark.parametrize("call", [circles, lambda lab: degrees(lab, ["a"]), lambda lab: person_view(lab, "a"), lambda lab: person_view(lab, "a", per="person"), network])
+def test_one_side_makes_no_network(call):
+    with one_sided(acts_lab([(a, b, i) for i, (a, b) in enumerate(RING)])) as lab, pytest.raises(NotIdentifiable, match="cannot be answered. This store holds one side only.*left out: 6 acts"): call(lab)
+
+
+def test_whom_to_ask_needs_both_sides(tmp_path):
+    lab = one_sided(forum(tmp_path, [(1, 101, "", "is the shop open?"), (2, 102, 1, "@101 yes")]))
+    with pytest.raises(NotIdentifiable, match="Whom to ask cannot be answered. This store holds one side only"): friendsource(lab, "101", "shop")
+    lab.close()
+
+
+def test_one_sided_acts_beside_others_are_left_out_and_counted():
+    "The acts of one platform have no end of sight; networks count what reciprocity counts"
+    lab = acts_lab([(a, b, i) for i, (a, b) in enumerate(RING)])
+    lab.con.execute("insert into account by name select 'x:' || i as account_key, 'x' as platform, i as handle, 'unknown' as kind, false as placeholder, 'x:' || i as person_key from (values ('me'), ('u'), ('v')) t(i)")
+    lab.con.execute("insert into interaction by name select 'mention' as kind, 'x:me' as actor_key, 'x:p' || n as post_key, 'x:' || t as target_key, timestamp '2024-01-01' as occurred_at, '2' as load_id from (values (1, 'u'), (2, 'u'), (3, 'v')) v(n, t)")
+    left = "left out: 3 acts in exports that hold one side only"
+    m, d, view = circles(lab), degrees(lab, ["a"], draws=19), person_view(lab, "a")
+    assert m.frame.select("accounts", "mutual").row(0) == (3, 3) and tl.reciprocity(lab).frame["accounts"][0] == 3 == network(lab).size == network(lab, per="person").size
+    assert left in m.notes and left in d.notes and d.frame["pairs"][0] == 6 and "left out: some acts in exports that hold one side only" in m.suppressed(2).notes and view.notes == []
+    with pytest.raises(NotIdentifiable, match="but for 3 acts in exports that hold one side only"): person_view(lab, "me")
+    lab.identify(pl.DataFrame({"account": ["a", "me"], "person": ["Ann", "Ann"]}))
+    assert left in person_view(lab, "a", per="person").notes and person_view(lab, "a", per="person").frame["name"].sort().to_list() == ["b", "c"]
+    lab.close()
+
+
+@pytest.mark.parametrize("name", ["twcs-spotify-requests", "twitter-archive-x"])
+def test_real_archives_of_one_side(shared, name):
+    with tl.Lab() as lab:
+        lab.load(shared / name, progress=False)
+        who = lab.sql("select from_key from exchange order by 1 limit 1")["from_key"][0]
+        for call in (tl.reciprocity, circles, lambda x: person_view(x, who), lambda x: degrees(x, brands=True), lambda x: friendsource(x, who, "help")):
+            with pytest.raises(NotIdentifiable, match="one side only"): call(lab)
+
+
+def test_a_real_archive_beside_a_workspace(shared):
+    with tl.Lab() as lab:
+        for name in ("slack-export-viewer", "twitter-archive-x"): lab.load(shared / name, progress=False)
+        left = lab.sql("select count(*) as n from exchange where platform = 'x' and kind not in ('like', 'reaction', 'vote', 'follow', 'declared_reply')")["n"][0]
+        m = circles(lab)
+        assert m.frame["accounts"][0] == tl.reciprocity(lab).frame["accounts"][0] and f"left out: {left:,} acts in exports that hold one side only" in m.notes and left > 0
 
 
 # ---- bystanders
@@ -544,6 +660,31 @@ def test_thanks_are_trust_and_private_posts_are_not_looked_at(tmp_path):
     lab.con.execute("update post set visibility = 'direct'")
     assert friendsource(lab, "101", "shop").frame.is_empty()
     lab.close()
+
+
+def test_a_list_of_single_people_leaves_nothing_when_small_groups_are_hidden(tmp_path):
+    lab = forum(tmp_path, [(1, 101, "", "is the shop open?"), (2, 880102, 1, "@101 yes"), (3, 880103, 1, "@101 no"), (4, 101, 2, "@880102 thank you!")])
+    for m in (friendsource(lab, "101", "shop"), person_view(lab, "101")):
+        s = m.suppressed(5)
+        assert m.frame.height == 2 and m.figure().data and s.frame.is_empty() and s.frame.columns == m.frame.columns and s.detail.is_empty() and not s.figure().data
+        said = json.dumps(s.to_dict()) + tl.core.words(s) + str(s.figure()) + str(s)
+        assert not any(told in said for told in ("880102", "880103", "looked at 2", "2024-03")) and "every row is one person" in said
+        assert m.suppressed(0) is m and m.suppressed(1).frame.equals(m.frame) and s.suppressed(5).frame.is_empty()
+    lab.close()
+
+
+def test_a_note_does_not_tell_what_is_hidden():
+    lab = acts_lab(random_acts(3))
+    m = degrees(lab, ["0", "1", "2"], draws=19)
+    assert any(n.startswith("3 of ") for n in m.notes) and not any("have the outcome" in n for n in m.suppressed(5).notes) and any("have the outcome" in n for n in m.suppressed(3).notes)
+    lab.close()
+
+
+def test_acts_without_posts_hold_nobodys_words():
+    with acts_lab([("a", "b", 0), ("b", "a", 10), ("b", "c", 12)]) as lab:
+        for call in (lambda: friendsource(lab, "a", "refund"), lambda: degrees(lab), lambda: degrees(lab, "complaint")):
+            with pytest.raises(NotIdentifiable, match="acts without posts"): call()
+        assert degrees(lab, ["a"], draws=19).frame["pairs"][0] == 4
 
 
 def test_people_are_named_by_handle_or_key_and_errors_name_the_argument(tmp_path):

@@ -15,15 +15,15 @@ import polars as pl
 from . import charts, signals
 from .acts import PASSIVE
 from .core import *
-from .identity import PER, account_keys, card_per, persons_note, pinned_per
+from .identity import PER, account_keys, card_per, persons_note
 from .store import Lab
-from .ties import OF_A_BRAND, handles, whole
+from .ties import OF_A_BRAND, Listing, handles, needs_words, sight, sighted, whole
 
 # %% ../nbs/10e_friendsource.ipynb #dc14d394
 TRUSTED = """
 with act as (
-  select e.from_key, e.to_key, e.kind, e.occurred_at from exchange_now e left join post p on p.post_key = e.post_key
-  where e.kind not in {passive} and coalesce(p.visibility, 'public') not in ('direct', 'internal'){people}
+  select e.from_key, e.to_key, e.kind, e.occurred_at from sight_now e left join post p on p.post_key = e.post_key
+  where e.seen and e.kind not in {passive} and coalesce(p.visibility, 'public') not in ('direct', 'internal'){people}
 ),
 asker as (select key from read_parquet($path))
 select person, other, cast(sum(given) as bigint) as given, cast(sum(received) as bigint) as received, cast(sum(answered) as bigint) as answered, cast(sum(accepted) as bigint) as accepted
@@ -35,7 +35,7 @@ from (
 """
 
 def trusted(lab: Lab, keys: pl.Series, brands: bool) -> pl.DataFrame:
-    "For each of `keys`, the others with whom there was any act: person, other, given, received, answered (by the other), accepted, and `trusts`"
+    "Inside `sight`: for each of `keys`, the others with whom there was any act: person, other, given, received, answered (by the other), accepted, and `trusts`"
     people = "" if brands else f" and e.from_role not in {OF_A_BRAND} and e.to_role not in {OF_A_BRAND}"
     with lab.lent(keys.alias("key").to_frame()) as path: found = lab.sql(TRUSTED.format(passive=PASSIVE, people=people), path=path)
     return found.with_columns(trusts=((pl.col("given") > 0) & (pl.col("received") > 0)) | (pl.col("answered") > 0) | (pl.col("accepted") > 0))
@@ -97,31 +97,30 @@ def friendsource(lab: Lab, person: str, topic: str, most: int = 20, brands: bool
 
     `person`: an account's handle or key. `topic`: one or more words. `most`: how many to list. `brands`: also brands, staff and bots. `per`: account, or person (accounts that were joined are one).
     Frame, best first: person (handle), account_key, distance (1 or 2), via (through whom, at distance 2), ways (how many lead there), ties (acts with this person, or with those between), thanked, answers (on the topic),
-    askers, last_answer_at, last_seen_at (UTC), reasons. Raises `InvalidParameter` (an unknown or ambiguous person, no word in the topic), `NotIdentifiable` (no text). Definition: the card."""
+    askers, last_answer_at, last_seen_at (UTC), reasons. Raises `InvalidParameter` (an unknown or ambiguous person, no word in the topic), `NotIdentifiable` (no text, or no act of which both sides are in sight). Definition: the card."""
     if not isinstance(person, str) or not person.strip(): raise InvalidParameter(f"person must be an account's handle or key; got {person!r}.")
     patterns(topic)
     most, brands, per, name = whole("most", most, 1), choose("brands", brands, (False, True)), choose("per", per, PER), person.strip()
     key = account_keys(lab, pl.Series([name]))["account_key"][0]
     if per == "person": key = lab.sql("select person_key from same_person where account_key = $key union all select $key", key=key).row(0)[0]
-    signals.needs_text(lab, "Whom to ask")
-    near = nearby(lab, key, brands, per)
-    notes = persons_note(lab, per)
+    needs_words(lab, "Whom to ask")
+    with sight(lab, per): left, near = sighted(lab, "Whom to ask", f"kind not in {PASSIVE}"), nearby(lab, key, brands, per)
+    notes = left + persons_note(lab, per)
     known = near.join(on_topic(lab, near["other"], topic, per), on="other", how="left")
     listed = known.filter(pl.col("answers") > 0).sort("distance", "answers", "ties", "last_answer_at", "other", descending=[False, True, True, True, False]).head(most)
     ones, twos, able = (near["distance"] == 1).sum(), (near["distance"] == 2).sum(), (known["answers"] > 0).sum()
-    notes.insert(0, f"looked at {ones:,} people at distance 1 and {twos:,} at distance 2; {able:,} answered on this topic" + (
-        f", the first {most:,} are listed" if able > most else ""))
-    if not near.height: notes.append("nobody here was in touch with this person in a way that is taken for trust")
-    return Measure("friendsource", reasoned(lab, listed), card_per(CARD, per), draw, notes, {"person": name, "topic": topic, "most": most, "brands": brands, "per": per},
+    notes.insert(0, Note(f"looked at {ones:,} people at distance 1 and {twos:,} at distance 2; {able:,} answered on this topic" + (
+        f", the first {most:,} are listed" if able > most else ""), int(able)))
+    if not near.height: notes.append(Note("nobody here was in touch with this person in a way that is taken for trust", 1))
+    return Listing("friendsource", reasoned(lab, listed), card_per(CARD, per), draw, notes, {"person": name, "topic": topic, "most": most, "brands": brands, "per": per},
                    people=[1] * listed.height)
 
 # %% ../nbs/10e_friendsource.ipynb #90e9dd0e
 def nearby(lab: Lab, key: str, brands: bool, per: str) -> pl.DataFrame:
-    "Everyone at distance 1 and 2 of trust: other, distance, via (a key, null at distance 1), ways, ties, given, received, answered, accepted, thanked"
-    with pinned_per(lab, "exchange", per):
-        own = trusted(lab, pl.Series([key], dtype=pl.String), brands).join(thanked(lab, key, per), on="other", how="left").with_columns(pl.col("thanked").fill_null(0))
-        first = own.filter(pl.col("trusts") | (pl.col("thanked") > 0))
-        second = trusted(lab, first["other"], brands).filter("trusts")
+    "Inside `sight`: everyone at distance 1 and 2 of trust: other, distance, via (a key, null at distance 1), ways, ties, given, received, answered, accepted, thanked"
+    own = trusted(lab, pl.Series([key], dtype=pl.String), brands).join(thanked(lab, key, per), on="other", how="left").with_columns(pl.col("thanked").fill_null(0))
+    first = own.filter(pl.col("trusts") | (pl.col("thanked") > 0))
+    second = trusted(lab, first["other"], brands).filter("trusts")
     tie = (pl.col("given") + pl.col("received")).alias("ties")
     second = second.filter((pl.col("other") != key) & ~pl.col("other").is_in(first["other"].implode())).with_columns(tie).sort("ties", "person", descending=[True, False])
     second = second.group_by("other").agg(via=pl.col("person").first(), ways=pl.len().cast(pl.Int64), ties=pl.col("ties").sum(), given=pl.lit(0, pl.Int64),

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PERIODS', 'CARD', 'COLUMNS', 'CHANCE', 'NO_NULL', 'mutual', 'inner', 'row_of', 'arcs', 'returned', 'by_chance',
-           'stability', 'by_period', 'circles', 'members', 'draw_circle']
+           'stability', 'follows', 'by_period', 'Circles', 'circles', 'members', 'draw_circle']
 
 # %% ../nbs/10d_circles.ipynb #74080730
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -25,7 +25,8 @@ from .nulls import against, chosen, rewired, twice
 from .pictures import picture
 from .reciprocity import said_of
 from .store import Lab
-from .ties import Network, components, core_numbers, customers, handles, neighbours, network, whole
+from .suppression import threshold
+from .ties import OF_A_BRAND, Discreet, Network, components, core_numbers, customers, handles, neighbours, network, whole
 
 # %% ../nbs/10d_circles.ipynb #5d4ea8d6
 def mutual(pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -42,8 +43,8 @@ def inner(low: np.ndarray, high: np.ndarray, size: int, k: int) -> tuple[np.ndar
     circle[inside] = components(*neighbours(place[low], place[high], inside.size))
     return core, circle, low, high
 
-def row_of(pairs: pl.DataFrame, people: np.ndarray, k: int) -> tuple[dict[str, Any], np.ndarray, int]:
-    "One row of the frame (without its period and stability), who is inside, and how many people are behind it; `people` is false for a brand's side"
+def row_of(pairs: pl.DataFrame, people: np.ndarray, k: int) -> tuple[dict[str, Any], np.ndarray, int, int]:
+    "One row of the frame (without its period and stability), who is inside, how many people are behind it, and how many are in the circle with fewest (0: no circle); `people` is false for a brand's side"
     low, high = pairs["low"].to_numpy(), pairs["high"].to_numpy()
     seen = np.unique(np.concatenate([low, high]))
     ties = mutual(pairs)
@@ -53,7 +54,9 @@ def row_of(pairs: pl.DataFrame, people: np.ndarray, k: int) -> tuple[dict[str, A
            "share_inside": inside.sum() / seen.size if seen.size else None,
            "circles": int(circle.max(initial=-1)) + 1, "largest": int(np.bincount(circle[inside]).max(initial=0)) if inside.any() else 0,
            "ties_people": int((ends == 2).sum()), "ties_brand": int((ends == 1).sum()), "ties_firm": int((ends == 0).sum())}
-    return row, inside, int((inside & people).sum()) or int(people[seen].sum())
+    each, theirs = (np.bincount(circle[some], minlength=row["circles"]) for some in (inside, inside & people))
+    fewest = int(np.where(theirs > 0, theirs, each).min(initial=inside.size)) if inside.any() else 0
+    return row, inside, int((inside & people).sum()) or int(people[seen].sum()), fewest
 
 # %% ../nbs/10d_circles.ipynb #e08617ce
 def arcs(pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -87,20 +90,46 @@ def stability(before: np.ndarray, now: np.ndarray) -> float | None:
     either = int((before | now).sum())
     return float((before & now).sum() / either) if either else None
 
+def follows(before: str, now: str) -> bool:
+    "Whether the month `now` comes right after the month `before` (both as 2024-01)"
+    one, two = (12 * int(month[:-3]) + int(month[-2:]) for month in (before, now))
+    return two == one + 1
+
 PERIODS = {"month": "cast(date_trunc('month', occurred_at) as date)", "half": "case when occurred_at < timestamp '{middle}' then 'first half' else 'second half' end"}
 
 def by_period(lab: Lab, period: str, kinds: Sequence[str] | None, brands: list[str] | None, per: str, net: Network, people: np.ndarray, k: int,
-              chance: Callable[[pl.DataFrame], dict[str, float]]) -> tuple[list[dict[str, Any]], list[int]]:
-    "A row for each period, in order, with the stability since the one before and what `chance` says of its pairs; and how many people are behind each"
+              chance: Callable[[pl.DataFrame], dict[str, float]]) -> tuple[list[dict[str, Any]], list[int], list[int]]:
+    "A row for each period, in order, with the stability since the one before and what `chance` says of its pairs; how many people are behind each, and in the smallest circle of each"
     first, last = net.pairs["first_at"].min(), net.pairs["last_at"].max()
     split = network(lab, kinds, brands, per, PERIODS[period].replace("{middle}", str(first + (last - first) / 2))).pairs
-    split, rows, behind, before = split.with_columns(pl.col("period").cast(pl.String).str.slice(0, 7 if period == "month" else None)), [], [], None
+    split, rows, behind, least, before = split.with_columns(pl.col("period").cast(pl.String).str.slice(0, 7 if period == "month" else None)), [], [], [], None
     for part in split.partition_by("period", maintain_order=True):
-        row, inside, count = row_of(part, people, k)
-        behind.append(count)
-        rows.append({"period": part["period"][0], **row, "jaccard": None if before is None else stability(before, inside), **chance(part)})
-        before = inside
-    return rows, behind
+        row, inside, count, few = row_of(part, people, k)
+        now, behind, least = part["period"][0], [*behind, count], [*least, few]
+        rows.append({"period": now, **row, "jaccard": stability(before[1], inside) if before and (period == "half" or follows(before[0], now)) else None, **chance(part)})
+        before = now, inside
+    return rows, behind, least
+
+# %% ../nbs/10d_circles.ipynb #c1rc1e02
+@dataclass(repr=False)
+class Circles(Discreet):
+    "The measure `circles`; `least` is how many people are in the smallest circle of each row (0: there is no circle)"
+    least: list[int] = field(default_factory=list, repr=False)
+
+    def suppressed(self, k: int = 5, totals: bool = True) -> Measure:
+        "As `Measure.suppressed`; circles of fewer than `k` people are neither counted nor in the detail"
+        found = super().suppressed(k, totals)
+        if (k := threshold(k)) == 0: return self
+        small, gone = pl.Series([0 < n < k for n in self.least]), pl.Series([bool(h) for h in found.hidden])
+        frame = found.frame.with_columns([pl.when(~small).then(pl.col(c)).alias(c) for c in ("circles", "largest")] + [pl.when(~gone.shift(1, fill_value=False)).then(pl.col("jaccard")).alias("jaccard")])
+        theirs = (~pl.col("role").is_in(OF_A_BRAND)).sum().over("circle")
+        shown = self.detail.filter("inside").filter(pl.when(theirs > 0).then(theirs).otherwise(pl.len().over("circle")) >= k) if not gone[0] else self.detail.clear()
+        detail = shown.with_columns(pl.col("circle").rank("dense").cast(self.detail.schema["circle"]), *(pl.lit(None, pl.Int64).alias(c) for c in ("ties", "given", "received")))
+        return replace(found, frame=frame, detail=detail, notes=[*found.notes, *[f"circles of fewer than {k} people are neither counted nor drawn"] * bool(small.any())])
+
+    def figure(self) -> Any:
+        "The picture of the largest circle that may be shown"
+        return self.draw(self) if not self.hidden or not self.hidden[0] else charts.empty(self.card.name, f"Nothing to show: fewer than {self.params['suppress']} people are behind it.")
 
 # %% ../nbs/10d_circles.ipynb #e14ba69c
 CARD = Card(
@@ -122,7 +151,7 @@ def circles(lab: Lab, k: int = 2, period: str = "month", kinds: Sequence[str] | 
     """The reciprocal core: who is tied both ways to at least `k` others inside it, in how many circles, and whether they last.
 
     `period`: month or half. `kinds`, `brand`: of the acts (default: all but likes, reactions, votes and follows). `per`: account, or person. `names`: handles in the detail and the picture; else numbers. `null`: configuration or role, with `draws` draws from `seed`.
-    Frame: period (`all`, then each period), accounts, ties, mutual (pairs), inside, share_inside (0..1), circles, largest, ties_people, ties_brand, ties_firm (mutual, inside), jaccard (with the period before); with `null` also null_mean, null_sd, z, p (of share_inside), across_mean and across_p (of ties_brand).
+    Frame: period (`all`, then each period), accounts, ties, mutual (pairs), inside, share_inside (0..1), circles, largest, ties_people, ties_brand, ties_firm (mutual, inside), jaccard (with the period before; null where that had no acts); with `null` also null_mean, null_sd, z, p (of share_inside), across_mean and across_p (of ties_brand).
     `detail`: one row for each account with a mutual tie: person, account_key, name, role, core, inside, circle (1 the largest), ties, ties_inside, given, received, partners (inside).
     Raises `NotIdentifiable`, `InvalidParameter`. Definition: the card."""
     k, period, per, names, brands = whole("k", k, 1), choose("period", period, PERIODS), choose("per", per, PER), choose("names", names, (True, False)), brands_of(lab, brand)
@@ -130,15 +159,15 @@ def circles(lab: Lab, k: int = 2, period: str = "month", kinds: Sequence[str] | 
     net = network(lab, kinds, brands, per)
     people, role = customers(net), net.people["role"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
     chance = (lambda pairs: by_chance(pairs, people, role, k, null, draws, seed)) if null else lambda pairs: {}
-    row, inside, count = row_of(net.pairs, people, k)
-    rows, behind = by_period(lab, period, kinds, brands, per, net, people, k, chance)
+    row, inside, count, few = row_of(net.pairs, people, k)
+    rows, behind, least = by_period(lab, period, kinds, brands, per, net, people, k, chance)
     frame = pl.DataFrame([{"period": "all", **row, "jaccard": None, **chance(net.pairs)}, *rows], schema=COLUMNS | (CHANCE if null else {})).with_columns(pl.selectors.float().fill_nan(None))
-    notes = outside(lab, per) + persons_note(lab, per)
+    notes = outside(lab, per) + list(net.notes) + persons_note(lab, per)
     if not inside.any(): notes.append(f"nobody is in a core of k = {k}: no ring of mutual ties is that tight; k = 1 has everybody with one")
     if not people.all(): notes.append("brands, their staff and bots are nodes here: ties across roles are counted apart (ties_people, ties_brand, ties_firm)")
     params = {"k": k, "period": period, "kinds": kinds and list(kinds), "brand": brands, "per": per, "names": names, "null": null} | ({"draws": draws, "seed": seed} if null else {})
     said = said_of(null, draws) if null else NO_NULL
-    return Measure("circles", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said}"), per), draw_circle, notes, params, members(lab, net, k, names), people=[count, *behind])
+    return Circles("circles", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said}"), per), draw_circle, notes, params, members(lab, net, k, names), people=[count, *behind], least=[few, *least])
 
 # %% ../nbs/10d_circles.ipynb #954f1191
 def members(lab: Lab, net: Network, k: int, names: bool) -> pl.DataFrame:
@@ -161,6 +190,7 @@ def members(lab: Lab, net: Network, k: int, names: bool) -> pl.DataFrame:
 def draw_circle(measure: Measure, circle: int = 1, most: int = 60) -> Any:
     "The picture of one circle (1: the largest) from the detail of `circles`; raises `InvalidParameter` for a circle that is not there"
     circle, k, detail = whole("circle", circle, 1), measure.params["k"], measure.detail
+    if detail.is_empty() and measure.params.get("suppress") and measure.frame["inside"][0] != 0: return charts.empty(f"Circles of k = {k}", f"Nothing to show: no circle here has {measure.params['suppress']} people.")
     if detail.is_empty() or not detail["inside"].any(): return charts.empty(f"Circles of k = {k}", f"Nobody here has mutual ties with at least {k} others who have them too.")
     last = int(detail["circle"].max())
     if circle > last: raise InvalidParameter(f"circle must be from 1 to {last}, the number of circles here; got {circle}.")

@@ -18,8 +18,9 @@ from . import charts, signals
 from .calls import answerable, brands_of
 from .core import *
 from .identity import PER, account_keys, card_per, persons_note, pinned_per
+from .nulls import against
 from .store import Lab
-from .ties import Network, among, bit_sums, customers, neighbours, network, portions, reached, tied, whole
+from .ties import Discreet, Network, among, bit_sums, customers, needs_words, neighbours, network, portions, reached, tied, whole
 
 # %% ../nbs/10b_degrees.ipynb #c0820391
 def joint(start: np.ndarray, other: np.ndarray, sources: np.ndarray, known: np.ndarray, labels: np.ndarray, distance: int) -> np.ndarray:
@@ -99,7 +100,7 @@ def outcomes(lab: Lab, outcome: Any, per: str) -> tuple[pl.DataFrame, str]:
                 warnings.simplefilter("ignore", ScopeWarning)
                 answerable(lab, "Whether being answered clusters")
             return lab.sql(SEEN["answered"]), outcome
-    signals.needs_text(lab, f"Whether {outcome} clusters")
+    needs_words(lab, f"Whether {outcome} clusters")
     if outcome == "advocacy": found = f"select post_key from ({signals.acts_query()}) a"
     else: found, _ = SEEN["act"].format(act=signals.literal(outcome)), signals.classified(lab)
     return lab.sql(SEEN["said"].replace("{found}", found), joined=per == "person"), outcome
@@ -144,7 +145,7 @@ def strata_of(lab: Lab, net: Network, within: Any, per: str) -> np.ndarray:
 
 # %% ../nbs/10b_degrees.ipynb #8a143152
 CARD = Card(
-    "Clustering at a distance (descriptive)", "RR_d = P(y_j = 1 | y_i = 1, d_ij = d) / P(y_j = 1 | y_i = 0, d_ij = d)",
+    "Clustering at a distance (descriptive)", "RR_d = P(y_j = 1 | y_i = 1, d_ij = d) / P(y_j = 1 | y_i = 0, d_ij = d); corrected_ratio is RR_d with half a pair added to each of its cells, and null_*, z and p are of it",
     "of the pairs at distance d that look from somebody with the outcome, those that see it at the other end (share_near)",
     "the same for pairs that look from somebody without it (share_far); each pair counts from both its ends",
     "the whole export; the shortest way over ties between people, a tie being any act either way",
@@ -161,7 +162,8 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
 
     `outcome`: advocacy, answered, an act of customers, or a list of accounts, or a table (account[, outcome]). `null`: permutation or degree; `draws`: how many (999, or 199 for degree);
     `within`: labels are dealt inside strata (`activity`, or a table account, stratum). `kinds`, `brand`: of the acts. `brands`: keep brands, staff and bots as nodes. `most`: searches start from
-    at most so many people. Frame: distance, pairs (ordered), share_near, share_far (0..1), risk_ratio (null: no pairs), null_mean, null_low, null_high (the middle 95 %), null_sd, z, p (one-sided).
+    at most so many people. Frame: distance, pairs (ordered), share_near, share_far (0..1), risk_ratio (null: no pairs),
+    corrected_ratio (half a pair added to each cell, as in the null; null: one side has no pairs), null_mean, null_low, null_high (the middle 95 %), null_sd, z, p (one-sided; of corrected_ratio).
     Raises `NotIdentifiable` (no ties, the outcome cannot be seen, nobody or everybody has it), `InvalidParameter`. Definition: the card."""
     distance, null, per, asked = whole("distance", distance, 1, 3), choose("null", null, NULLS), choose("per", per, PER), brands_of(lab, brand)
     draws, most, rng = whole("draws", draws if draws is not None else (199 if null == "degree" else 999), 19), whole("most", most,
@@ -172,6 +174,7 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
     known, has = labelled(net, seen)
     notes += [Note(f"left out: {n:,} people of whom {what} is not known; they stay as steps on the way", n) for n in [int((~known).sum())] if n]
     has &= known
+    if not known.any(): raise NotIdentifiable(f"Whether {what} clusters cannot be answered: it is not known of anybody here who has a tie to another.")
     if not 0 < has.sum() < known.sum(): raise NotIdentifiable(f"Whether {what} clusters cannot be told: of {known.sum():,} people with a tie to another, {'none has' if not has.any() else 'all have'} it.")
     sources = np.flatnonzero(known)
     if sources.size > most:
@@ -179,13 +182,16 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
         sources = np.sort(np.random.default_rng(seed).choice(sources, most, replace=False))
     strata = strata_of(lab, net, within, per)
     real, drawn = compared(net, sources, known, has, strata, distance, null, draws, rng)
-    notes += [f"{has.sum():,} of {known.sum():,} people have the outcome; {NULLS[null]}, {draws:,} times: a p near 0.05 is known to ± {2 * (0.05 * 0.95 / draws) ** 0.5:.3f}",
-              *persons_note(lab, per)]
+    few = int(min(has.sum(), (known & ~has).sum()))
+    notes += [f"{NULLS[null]}, {draws:,} times: a p near 0.05 is known to ± {2 * (0.05 * 0.95 / draws) ** 0.5:.3f}", *persons_note(lab, per),
+              Note(f"{has.sum():,} of {known.sum():,} people have the outcome", few)]
     params = {"outcome": outcome if isinstance(outcome, str) else "own table", "distance": distance, "null": null, "draws": draws, "seed": seed, "within": within if within is None
               or isinstance(within, str) else "own table",
               "kinds": kinds and list(kinds), "brand": asked, "brands": brands, "per": per}
     frame = summary(real, drawn)
-    return Measure("degrees", frame, card_per(CARD, per), draw, notes, params, people=[int(min(has.sum(), (known & ~has).sum()))] * frame.height)
+    apart = frame.filter((pl.col("risk_ratio") - 1) * (pl.col("corrected_ratio") - 1) < 0)["distance"].to_list()
+    if apart: notes.append(f"at distance {' and '.join(map(str, apart))} the plain and the corrected ratio lie on different sides of 1: too few pairs to tell")
+    return Discreet("degrees", frame, card_per(CARD, per), draw, notes, params, people=[few] * frame.height)
 
 # %% ../nbs/10b_degrees.ipynb #e7d0b280
 def of_people(net: Network, brands: bool) -> tuple[Network, list[str]]:
@@ -194,7 +200,7 @@ def of_people(net: Network, brands: bool) -> tuple[Network, list[str]]:
     some = tied(kept)
     if not some.any(): raise NotIdentifiable("No two people in this store are tied to each other: every act has a brand, its staff or a bot at one end. An export of a community (a forum, a workspace, threads with several customers) would hold such ties.")
     gone, alone = net.size - kept.size, int((~some).sum())
-    notes = [f"left out: {gone:,} accounts of brands, their staff and bots"] * bool(gone) + [Note(f"left out: {alone:,} people who are tied to nobody else here",
+    notes = [*net.notes] + [f"left out: {gone:,} accounts of brands, their staff and bots"] * bool(gone) + [Note(f"left out: {alone:,} people who are tied to nobody else here",
         alone)] * bool(alone)
     return among(kept, some), notes
 
@@ -217,32 +223,30 @@ def compared(net: Network, sources: np.ndarray, known: np.ndarray, has: np.ndarr
 
 def summary(real: np.ndarray, drawn: np.ndarray) -> pl.DataFrame:
     "The frame of `degrees`"
-    test, under = ratios(real), ratios(drawn)
-    mean, sd, ends = under.mean(1), under.std(1, ddof=1), np.quantile(under, [0.025, 0.975], axis=1)
-    p = (1 + (under >= test[:, None] * (1 - 1e-12)).sum(1)) / (1 + under.shape[1])
+    test, under = np.where((real[:, 0] > 0) & (real[:, 0] < real[:, 3]), ratios(real), np.nan), ratios(drawn)
+    held, ends = against(test, under.T), np.quantile(under, [0.025, 0.975], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        columns = {"share_near": real[:, 2] / real[:, 0], "share_far": (real[:, 1] - real[:, 2]) / (real[:, 3] - real[:, 0]), "risk_ratio": ratios(real, 0), "null_mean": mean,
-                   "null_low": ends[0], "null_high": ends[1], "null_sd": sd,
-                   "z": np.where(sd > 0, (test - mean) / sd, np.nan), "p": p}
+        columns = {"share_near": real[:, 2] / real[:, 0], "share_far": (real[:, 1] - real[:, 2]) / (real[:, 3] - real[:, 0]), "risk_ratio": ratios(real, 0), "corrected_ratio": test,
+                   "null_mean": held["null_mean"], "null_low": ends[0], "null_high": ends[1], **{c: held[c] for c in ("null_sd", "z", "p")}}
     frame = pl.DataFrame({"distance": np.arange(1, len(real) + 1), "pairs": real[:, 3], **columns})
     return frame.with_columns(pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c in columns)
 
 # %% ../nbs/10b_degrees.ipynb #af00d1a2
 def draw(measure: Measure) -> Any:
-    "The risk ratio by distance as dots, and the middle 95 % of the null as bars"
+    "The corrected ratio by distance as dots, and the middle 95 % of the null as bars"
     import plotly.graph_objects as go
     frame, title = measure.frame, f"{measure.params['outcome'].capitalize()} at a distance: clustering, not its cause"
     pairs = f"{int(frame['pairs'].sum() or 0):,} pairs"
-    if frame["risk_ratio"].null_count() == frame.height: return charts.empty(title, "No pair of people at these distances tells anything.")
+    if frame["corrected_ratio"].null_count() == frame.height: return charts.empty(title, "No pair of people at these distances tells anything.")
     x = [f"{d} step{'s' * (d > 1)}" for d in frame["distance"]]
     tall = [None if a is None or b is None else b - a for a, b in zip(frame["null_low"], frame["null_high"])]
     figure = go.Figure([
         dict(type="bar", x=x, y=tall, base=frame["null_low"].to_list(), width=0.35, name=f"95 % of {measure.params['draws']:,} draws ({measure.params['null']})",
              marker_color=charts.rgba(charts.COLORS[7], 0.35), hoverinfo="skip"),
-        dict(type="scatter", mode="markers", x=x, y=frame["risk_ratio"].to_list(), name="here", marker=dict(size=11, color=charts.COLORS[0], symbol="diamond"),
-             customdata=[[charts.said("rho", r["share_near"] and 100 * r["share_near"]), charts.said("rho", r["share_far"] and 100 * r["share_far"]), charts.said("p", r["p"])]
+        dict(type="scatter", mode="markers", x=x, y=frame["corrected_ratio"].to_list(), name="here", marker=dict(size=11, color=charts.COLORS[0], symbol="diamond"),
+             customdata=[[charts.said("rho", r["share_near"] and 100 * r["share_near"]), charts.said("rho", r["share_far"] and 100 * r["share_far"]), charts.said("p", r["p"]), charts.said("rho", r["risk_ratio"])]
                          for r in frame.iter_rows(named=True)],
-             hovertemplate="%{x}: ratio %{y:.2f}<br>%{customdata[0]} % near somebody with it, %{customdata[1]} % elsewhere<br>p = %{customdata[2]}<extra></extra>")])
+             hovertemplate="%{x}: ratio %{y:.2f} with half a pair in each cell, %{customdata[3]} without<br>%{customdata[0]} % near somebody with it, %{customdata[1]} % elsewhere<br>p = %{customdata[2]}<extra></extra>")])
     figure.add_hline(y=1, line=dict(color="#8a8a8a", dash="dot", width=1))
-    figure.update_yaxes(title_text="risk ratio", rangemode="tozero").update_xaxes(type="category")
+    figure.update_yaxes(title_text="risk ratio, half a pair added", rangemode="tozero").update_xaxes(type="category")
     return charts.finish(figure, title, charts.facts(pairs, None, "the whole export", "distance over ties between people"), 320).update_layout(margin_b=70)

@@ -17,22 +17,22 @@ from .asking import friendsource
 from .core import *
 from .cores import circles, draw_circle
 from .distances import degrees
-from .identity import PER, account_keys, card_per, persons_note, pinned_per
+from .identity import PER, account_keys, card_per, persons_note
 from .pictures import picture
 from .store import Lab
 from .thread_audience import bystanders
-from .ties import RANK, ROLES, handles
+from .ties import RANK, ROLES, Listing, handles, sides, sight, sighted
 
 _all_ = ["bystanders", "degrees", "circles", "friendsource", "draw_circle", "picture"]
 
 # %% ../nbs/10f_networks.ipynb #dd3fed9b
 VIEW = """
 select {other} as account_key, min({rank}) as rank, cast(sum({given}) as bigint) as given, cast(sum(1 - {given}) as bigint) as received, min(occurred_at) as first_at, max(occurred_at) as last_at
-from exchange_now where (from_key = $key or to_key = $key) and kind not in {passive} group by {other}
+from sight_now where seen and (from_key = $key or to_key = $key) and kind not in {passive} group by {other}
 """
 WEEKS = """
 select cast(date_trunc('week', occurred_at) as date) as week, cast(sum({given}) as bigint) as given, cast(sum(1 - {given}) as bigint) as received
-from exchange_now where (from_key = $key or to_key = $key) and kind not in {passive} group by cast(date_trunc('week', occurred_at) as date) order by week
+from sight_now where seen and (from_key = $key or to_key = $key) and kind not in {passive} group by cast(date_trunc('week', occurred_at) as date) order by week
 """
 PARTS = {"given": "case when from_key = $key then 1 else 0 end", "other": "case when from_key = $key then to_key else from_key end", "passive": PASSIVE,
          "rank": RANK.format(role="case when from_key = $key then to_role else from_role end")}
@@ -40,25 +40,28 @@ PARTS = {"given": "case when from_key = $key then 1 else 0 end", "other": "case 
 CARD = Card(
     "One person's view", "given and received: plain counts of acts, by the other account and by week",
     "acts of this person towards another account (given), and of another towards them (received)", "all acts with this person at one end",
-    "the whole export; weeks begin Monday 00:00 UTC", "none: acts outside of what the store sees are not there",
+    "the whole export; weeks begin Monday 00:00 UTC", "none: acts outside of what the store sees are not there; those in exports that hold one side only are left out and counted",
     "likes, reactions, votes and follows are not counted; private acts are, so the view is for whoever may read them", "acts as on the page Reciprocity")
 
 def person_view(lab: Lab, person: str, per: str = "account") -> Measure:
     """Who one person is tied to, what they gave and got, and when.
 
     `person`: an account's handle or key. Frame, most acts first: name, account_key, role, given, received, mutual, first_at, last_at (UTC). `detail`: week (the Monday), given, received.
-    Raises `InvalidParameter` (an unknown or ambiguous person), `NotIdentifiable` (no act with anybody). Definition: the card."""
+    Raises `InvalidParameter` (an unknown or ambiguous person), `NotIdentifiable` (no act with anybody of which both sides are in sight). Definition: the card."""
     if not isinstance(person, str) or not person.strip(): raise InvalidParameter(f"person must be an account's handle or key; got {person!r}.")
     key, per = account_keys(lab, pl.Series([person.strip()]))["account_key"][0], choose("per", per, PER)
     if per == "person": key = lab.sql("select coalesce((select person_key from same_person where account_key = $key), $key)", key=key).row(0)[0]
-    with pinned_per(lab, "exchange", per): found, weeks = lab.sql(VIEW.format(**PARTS), key=key), lab.sql(WEEKS.format(**PARTS), key=key)
-    if found.is_empty(): raise NotIdentifiable(f"{person.strip()} has no act towards anybody in this store, and nobody towards them.")
+    with sight(lab, per):
+        sighted(lab, "What somebody gave and got", f"kind not in {PASSIVE}")
+        _, notes = sides(lab, f"(from_key = $key or to_key = $key) and kind not in {PASSIVE}", key=key)
+        found, weeks = lab.sql(VIEW.format(**PARTS), key=key), lab.sql(WEEKS.format(**PARTS), key=key)
+    if found.is_empty(): raise NotIdentifiable(f"{person.strip()} has no act towards anybody in this store, and nobody towards them" + "".join(f", but for {note.removeprefix('left out: ')}" for note in notes) + ".")
     frame = found.with_columns(total=pl.col("given") + pl.col("received")).sort("total", "last_at", "account_key", descending=[True, True, False])
     frame = frame.with_columns(name=handles(lab, frame["account_key"]), role=pl.col("rank").replace_strict(dict(enumerate(ROLES)), return_dtype=pl.String),
                                mutual=(pl.col("given") > 0) & (pl.col("received") > 0))
     params = {"person": person.strip(), "per": per}
-    return Measure("person_view", frame.select("name", "account_key", "role", "given", "received", "mutual", "first_at", "last_at"), card_per(CARD, per), draw_view,
-                   persons_note(lab, per), params, weeks, people=[1] * frame.height, left=[1] * weeks.height)
+    return Listing("person_view", frame.select("name", "account_key", "role", "given", "received", "mutual", "first_at", "last_at"), card_per(CARD, per), draw_view,
+                   notes + persons_note(lab, per), params, weeks, people=[1] * frame.height, left=[1] * weeks.height)
 
 # %% ../nbs/10f_networks.ipynb #b86e1abd
 MARKS = {"brand": "■ ", "staff": "◆ ", "bot": "✕ ", "partner": "▲ "}
