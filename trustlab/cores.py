@@ -26,7 +26,7 @@ from .pictures import picture
 from .reciprocity import said_of
 from .store import Lab
 from .suppression import threshold
-from .ties import OF_A_BRAND, Discreet, Network, components, core_numbers, customers, handles, neighbours, network, whole
+from .ties import OF_A_BRAND, Network, components, core_numbers, customers, handles, neighbours, network, whole
 
 # %% ../nbs/10d_circles.ipynb #5d4ea8d6
 def mutual(pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def by_period(lab: Lab, period: str, kinds: Sequence[str] | None, brands: list[s
 
 # %% ../nbs/10d_circles.ipynb #c1rc1e02
 @dataclass(repr=False)
-class Circles(Discreet):
+class Circles(Measure):
     "The measure `circles`; `least` is how many people are in the smallest circle of each row (0: there is no circle)"
     least: list[int] = field(default_factory=list, repr=False)
 

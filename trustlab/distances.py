@@ -20,7 +20,7 @@ from .core import *
 from .identity import PER, account_keys, card_per, persons_note, pinned_per
 from .nulls import against
 from .store import Lab
-from .ties import Discreet, Network, among, bit_sums, customers, needs_words, neighbours, network, portions, reached, tied, whole
+from .ties import Network, among, bit_sums, customers, needs_words, neighbours, network, portions, reached, tied, whole
 
 # %% ../nbs/10b_degrees.ipynb #c0820391
 def joint(start: np.ndarray, other: np.ndarray, sources: np.ndarray, known: np.ndarray, labels: np.ndarray, distance: int) -> np.ndarray:
@@ -191,7 +191,7 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
     frame = summary(real, drawn)
     apart = frame.filter((pl.col("risk_ratio") - 1) * (pl.col("corrected_ratio") - 1) < 0)["distance"].to_list()
     if apart: notes.append(f"at distance {' and '.join(map(str, apart))} the plain and the corrected ratio lie on different sides of 1: too few pairs to tell")
-    return Discreet("degrees", frame, card_per(CARD, per), draw, notes, params, people=[few] * frame.height)
+    return Measure("degrees", frame, card_per(CARD, per), draw, notes, params, people=[few] * frame.height)
 
 # %% ../nbs/10b_degrees.ipynb #e7d0b280
 def of_people(net: Network, brands: bool) -> tuple[Network, list[str]]:

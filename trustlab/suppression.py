@@ -107,7 +107,7 @@ def suppressed(measure: Measure, k: int = 5, totals: bool = True) -> Measure:
     numbers = [pl.when(~pl.Series(gone)).then(pl.col(c)).alias(c) for c, kind in frame.schema.items() if kind.is_numeric() and c not in by]
     keys = [*by, *(["arm"] if "arm" in frame.columns and "arm" in measure.detail.columns else [])]
     detail, cut = shortened(measure.detail, measure.left, frame.select(keys).filter(pl.Series(gone)) if keys else None, bool(gone.any()), k)
-    return replace(measure, frame=frame.with_columns(numbers), detail=detail.drop("_left", strict=False), left=detail["_left"].to_list() if "_left" in detail.columns else [], notes=[*map(discreet(k), measure.notes), *told(by, small, gone, cut, k)],
+    return replace(measure, frame=frame.with_columns(numbers), detail=detail.drop("_left", strict=False), left=detail["_left"].to_list() if "_left" in detail.columns else [], notes=[*discreet(measure.notes, k), *told(by, small, gone, cut, k)],
                    params={**measure.params, "suppress": k}, people=[0 if g else int(p) for p, g in zip(people, gone)], hidden=hidden)
 
 # %% ../nbs/05d_suppression.ipynb #0f53686d
@@ -121,10 +121,11 @@ def shortened(detail: pl.DataFrame, left: Sequence[int], groups: pl.DataFrame | 
     short = kept.filter(pl.col("_left") < k)
     return kept.filter(pl.col("_left") >= k), short.select(by).unique().height if by else int(short.height > 0)
 
-def discreet(k: int) -> Any:
-    "A function that takes the count out of a note on what was left out, unless at least `k` people are known to be behind it, or none"
+def discreet(notes: Sequence[str], k: int) -> list[str]:
+    "The notes without counts on what was left out, unless at least `k` people are known to be behind them, or none; and without any other note on fewer than `k` people"
     def safe(note: str) -> bool: return isinstance(note, Note) and note.people is not None and not 0 < note.people < k
-    return lambda note: note if safe(note) else re.sub(r"^left out: [\d,]+ ", "left out: some ", note)
+    def few(note: str) -> bool: return isinstance(note, Note) and 0 < (note.people or 0) < k and not note.startswith("left out: ")
+    return [note if safe(note) else re.sub(r"^left out: [\d,]+ ", "left out: some ", note) for note in notes if not few(note)]
 
 def told(by: Sequence[str], small: np.ndarray, gone: np.ndarray, cut: int, k: int) -> list[str]:
     "Notes on what was hidden: how many groups for being small, how many for their sake, how many curves were cut"

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['SIGHT', 'SIDES', 'ROLES', 'OF_A_BRAND', 'RANK', 'PERSONS', 'PAIRS', 'sight', 'sides', 'sighted', 'Network', 'network',
            'among', 'customers', 'tied', 'neighbours', 'ties', 'reached', 'portions', 'as_bits', 'bit_sums',
-           'distances', 'core_numbers', 'spread', 'components', 'handles', 'whole', 'needs_words', 'Discreet',
-           'Listing']
+           'distances', 'core_numbers', 'spread', 'components', 'handles', 'whole', 'needs_words', 'Listing']
 
 # %% ../nbs/10_ties.ipynb #07bf6785
 from collections.abc import Iterator, Sequence
@@ -221,13 +220,6 @@ def needs_words(lab: Lab, question: str) -> None:
     raise NotIdentifiable(f"{question} cannot be answered: {why}")
 
 # %% ../nbs/10_ties.ipynb #5b1e90aa
-class Discreet(Measure):
-    "A measure that also hides its notes on few people"
-    def suppressed(self, k: int = 5, totals: bool = True) -> Measure:
-        "As `Measure.suppressed`; notes with a number of fewer than `k` people go"
-        few = lambda note: isinstance(note, Note) and 0 < (note.people or 0) < threshold(k) and not note.startswith("left out: ")
-        return suppressed(replace(self, notes=[note for note in self.notes if not few(note)]), k, totals)
-
 class Listing(Measure):
     "A measure of which each row is one person"
     def suppressed(self, k: int = 5, totals: bool = True) -> Measure:
