@@ -419,8 +419,8 @@ def test_check_and_sources(here, ten):
 
 SETTINGS = {"acknowledgement": {"by": ("brand",), "within": ("1h", "24h")}, "worklist": {"brand": "ElmBooks"}, "reciprocity": {"window": "7d"}, "conversion": {"horizon": ("7d", "90d")},
             "first_ends": {"by": ("brand",)}, "page_response_rate": {"brand": "ElmBooks"}, "question_response_rate": {"by": ("brand",)}, "care": {"by": ("brand",)}, "after_care": {"brand": "ElmBooks"},
-            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "dose_response": {"horizon": "30d"}, "contrast": {"exposure": "redirected", "against": "canned", "horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "app"}, "person_view": {}}
-IN_TOWN = ("return_times", "triads", "loops", "pay_forward", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view")
+            "advocates": {"by": ("brand",)}, "effect": {"horizon": "30d"}, "dose_response": {"horizon": "30d"}, "contrast": {"exposure": "redirected", "against": "canned", "horizon": "30d"}, "bystanders": {}, "degrees": {"outcome": "answered"}, "circles": {}, "return_times": {}, "triads": {}, "local_reciprocity": {}, "loops": {"window": "30d"}, "pay_forward": {"window": "30d"}, "friendsource": {"topic": "app"}, "person_view": {}}
+IN_TOWN = ("return_times", "triads", "local_reciprocity", "loops", "pay_forward", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view")
 
 
 def settings_of(name, store):
@@ -447,6 +447,19 @@ def test_json_is_what_python_says(name, here, ten, demo):
     assert [list(row) for row in said["rows"]] == [frame.columns] * frame.height and frame.height
     for row, other in zip(said["rows"], frame.iter_rows(named=True)):
         for column, value in other.items(): assert row[column] == (value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+@pytest.mark.parametrize("line, says", [("person_view", "person_view must be told person; give it with --set person=VALUE."), ("friendsource", "friendsource must be told person and topic; give them with --set person=VALUE --set topic=VALUE."),
+    ("friendsource --set topic=app", "friendsource must be told person; give it with --set person=VALUE.")])
+def test_a_parameter_that_must_be_given_is_asked_for(line, says, here, ten):
+    name, *rest = line.split(" ", 1)
+    assert fine(here(ten, " ".join(["measure", name, "ten.duckdb", *rest])), 2).err == says + "\n"
+
+
+def test_kinds_are_a_list_or_one_name(here, ten):
+    one, two = (json.loads(fine(here(ten, f"measure reciprocity ten.duckdb --set kinds={kinds} --format json")).out)["params"]["kinds"] for kinds in ("reply", "reply,reply"))
+    assert (one, two) == (["reply"], ["reply", "reply"])
+    assert "kinds must be one of" in fine(here(ten, "measure reciprocity ten.duckdb --set kinds=repply"), 2).err
 
 
 def test_the_ten_rows_have_the_answers_worked_by_hand(root, here, ten):
@@ -572,7 +585,7 @@ def test_refused_input_is_4_and_leaves_nothing(line, says, here, desk):
     assert {name: (desk / name).read_bytes() for name in names(desk)} == before
 
 
-@pytest.mark.parametrize("name", ["acknowledgement", "worklist", "conversion", "reciprocity", "advocates", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "return_times", "triads", "loops", "pay_forward"])
+@pytest.mark.parametrize("name", ["acknowledgement", "worklist", "conversion", "reciprocity", "advocates", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "return_times", "triads", "local_reciprocity", "loops", "pay_forward"])
 def test_a_question_that_the_store_cannot_answer_is_4(name, here, tmp_path):
     with Lab(tmp_path / "bare.duckdb"): pass
     fine(here(tmp_path, f"measure {name} bare.duckdb"), 4)

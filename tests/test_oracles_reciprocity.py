@@ -3,6 +3,8 @@ import csv
 import itertools
 import json
 import math
+import statistics
+import warnings
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -12,8 +14,8 @@ from hypothesis import assume, given, settings, strategies as st
 
 import trustlab as tl
 from trustlab import census, nulls, returns, temporal_loops as tloops
-from trustlab.acts import from_acts
-from trustlab.core import InvalidParameter, NotIdentifiable
+from trustlab.acts import ANSWERED, from_acts, outside
+from trustlab.core import InvalidParameter, NotIdentifiable, ScopeWarning
 from trustlab.reciprocity import chance, reciprocity
 
 nx = pytest.importorskip("networkx", reason="networkx is not installed")
@@ -46,8 +48,8 @@ def test_the_census_is_that_of_networkx(edges, alone):
     assert census.triad_census(u, v, n) == nx.triadic_census(graph)
     mutual = sum(graph.has_edge(b, a) for a, b in graph.edges) // 2
     assert census.dyad_census(u, v, n) == {"mutual": mutual, "asymmetric": graph.number_of_edges() - 2 * mutual, "null": math.comb(n, 2) - graph.number_of_edges() + mutual}
-    local = census.local_reciprocity(u, v, 9)
-    for p in range(9): assert np.isnan(local[p]) if p not in graph else local[p] == pytest.approx(nx.reciprocity(graph, p))
+    local, ties = census.local_shares(u, v, 9)
+    for p in range(9): assert np.isnan(local[p]) and ties[p] == 0 if p not in graph else (local[p], ties[p]) == (pytest.approx(nx.reciprocity(graph, p)), graph.degree(p))
 
 
 def test_a_triangle_search_in_small_pieces_finds_the_same(monkeypatch):
@@ -445,8 +447,178 @@ def test_wrong_arguments_are_named(name, wrong):
     assert "got" in str(error.value)
 
 
+# ---- local reciprocity of a store
+
+ROLE_OF = {"p0": "brand", "p1": "staff", "p2": "customer", "p3": "customer", "p4": "customer", "p5": "partner"}
+
+
+def brute_local(rows, names):
+    "For each name: how many ties it has, in and out, and which share of them go both ways; None without a tie"
+    arcs = {(f"p{a}", f"p{b}") for a, b, _ in rows if a != b}
+    ties = {name: [arc for arc in arcs if name in arc] for name in names}
+    return {name: (len(mine), sum((b, a) in arcs for a, b in mine) / len(mine) if mine else None) for name, mine in ties.items()}
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 50)), min_size=1, max_size=40))
+def test_local_reciprocity_by_a_plain_loop(rows):
+    "Everybody acts towards themselves too, so that whoever has no other act is in the store without a tie"
+    assume(any(a != b for a, b, _ in rows))
+    names = [f"p{i}" for i in range(7)]
+    with lab_of(rows + [(i, i, 60) for i in range(7)]) as lab:
+        lab.roles(pl.DataFrame([{"account": name, "role": role, "brand": "p0" if role in ("brand", "staff") else None} for name, role in ROLE_OF.items()]))
+        measure = tl.local_reciprocity(lab)
+    want = brute_local(rows, names)
+    assert {name: (ties, share) for name, _, ties, share in measure.detail.rows()} == {name: (ties, share if share is None else pytest.approx(share)) for name, (ties, share) in want.items()}
+    assert dict(measure.detail.select("name", "role").rows()) == ROLE_OF | {"p6": "unknown"}
+    assert measure.frame["role"].to_list() == ["customer", "staff", "partner", "brand", "unknown", "any"]
+    for row, people in zip(measure.frame.rows(named=True), measure.people):
+        group = names if row["role"] == "any" else [n for n in names if (ROLE_OF | {"p6": "unknown"})[n] == row["role"]]
+        shares = [want[n][1] for n in group if want[n][0]]
+        assert (row["accounts"], row["tied"]) == (len(group), len(shares))
+        assert row["local_reciprocity"] == (pytest.approx(sum(shares) / len(shares)) if shares else None) and row["median"] == (pytest.approx(statistics.median(shares)) if shares else None)
+        assert (row["none_returned"], row["all_returned"]) == ((shares.count(0) / len(shares), shares.count(1) / len(shares)) if shares else (None, None))
+        folk = {n for n in group if n != "p0"}
+        about = {n for n in folk if want[n][0]} or folk if row["role"] != "brand" else {f"p{b if a == 0 else a}" for a, b, _ in rows if a != b and 0 in (a, b)}
+        assert people == len(about)
+
+
+def test_local_reciprocity_of_kinds_brands_and_persons():
+    rows = [(0, 1, 0), (1, 0, 5), (0, 2, 6), (2, 3, 7), (3, 2, 8)]
+    with lab_of(rows, ["reply", "mention", "reply", "reply", "like"]) as lab:
+        lab.roles(pl.DataFrame({"account": ["p0"], "role": ["brand"], "brand": ["p0"]}))
+        of = lambda **given: dict(tl.local_reciprocity(lab, **given).detail.select("name", "local_reciprocity").rows())
+        assert of() == {"p0": 2 / 3, "p1": 1, "p2": 0, "p3": 0} and of(kinds=["reply", "like"])["p3"] == 1 and of(kinds="mention") == {"p0": 0, "p1": 0, "p2": None, "p3": None}
+        assert of(brand="p0") == {"p0": 2 / 3, "p1": 1, "p2": 0, "p3": None}
+        lab.identify(pl.DataFrame({"account": ["p1", "p2"], "person": ["Ben", "Ben"]}))
+        joint = tl.local_reciprocity(lab, per="person")
+        assert joint.frame["accounts"].to_list() == [1, 2, 3] and joint.frame["local_reciprocity"].to_list() == pytest.approx([1, (2 / 3 + 0) / 2, (1 + 2 / 3 + 0) / 3]) and joint.people == [1, 2, 2]
+        with pytest.raises(InvalidParameter, match="brand 'nobody'"): of(brand="nobody")
+
+
+def test_local_reciprocity_hides_small_groups_and_small_bars():
+    rows = [(0, i, i) for i in range(2, 12)] + [(i, 0, 20 + i) for i in range(2, 9)] + [(1, 2, 40), (1, 3, 40)]
+    with lab_of(rows) as lab:
+        lab.roles(pl.DataFrame([{"account": f"p{i}", "role": ("brand", "staff")[i] if i < 2 else "customer", "brand": "p0" if i < 2 else None} for i in range(12)]))
+        shown, hidden = tl.local_reciprocity(lab), tl.local_reciprocity(lab).suppressed(5)
+    assert shown.frame["role"].to_list() == ["customer", "staff", "brand", "any"] and shown.people == [10, 1, 10, 11] and hidden.hidden[1] == "<5" and hidden.hidden.count("not shown") == 1
+    numbers = hidden.frame.filter(pl.Series(hidden.hidden) != "").drop("role")
+    assert numbers.height == 2 and all(value is None for row in numbers.rows() for value in row) and "staff" not in hidden.detail["role"]
+    bars = lambda measure: [n for bar in measure.figure().data for n in bar.y if n]
+    assert sum(bars(shown)) == 12 and 1 in bars(shown) and all(n >= 5 for n in bars(hidden))
+    assert "n = 12 accounts with a tie · the whole export" in shown.figure().layout.title.text.replace("<br>", " ").replace('<span style="font-size:12px;color:#555555">', "").replace("</span>", "")
+
+
+# ---- what is said about acts
+
+OF_ACTS = (*CALLS.values(), tl.triads, tl.local_reciprocity)
+
+
+@pytest.mark.parametrize("ask", OF_ACTS)
+def test_a_collection_of_answered_conversations_is_said_and_warned_of(ask):
+    with lab_of([(0, 1, 0), (1, 0, 5), (1, 2, 9)]) as lab:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ScopeWarning)
+            assert ANSWERED not in ask(lab).notes
+        lab.con.execute("update load set scope = 'answered'")
+        with pytest.warns(ScopeWarning, match="kept only conversations with an answer"): measure = ask(lab)
+    assert measure.notes.count(ANSWERED) == 1
+
+
+def test_the_first_rows_of_twcs_are_such_a_collection(shared):
+    with tl.Lab() as lab:
+        lab.load(shared / "twcs-first-rows-pandas", progress=False)
+        for ask in (lambda: tl.reciprocity(lab, by="role_pair"), lambda: tl.return_times(lab), lambda: tl.loops(lab), lambda: tl.triads(lab), lambda: tl.circles(lab)):
+            with pytest.warns(ScopeWarning, match="kept only conversations with an answer"): assert ask().notes[0] == ANSWERED
+
+
+@pytest.mark.parametrize("ask", OF_ACTS)
+def test_kinds_are_one_name_or_several_and_in_the_store(ask):
+    with lab_of([(0, 1, 0), (1, 0, 5), (0, 1, 9)], ["reply", "reply", "like"]) as lab:
+        one, same = ask(lab, kinds="reply"), ask(lab, kinds=("reply",))
+        assert one.frame.equals(same.frame) and one.params["kinds"] == same.params["kinds"] == ["reply"] and ask(lab).params["kinds"] is None
+        for wrong in (["repply"], "repply", ["reply", "repply"]):
+            with pytest.raises(InvalidParameter, match="kinds must be one of reply, like; got 'repply'"): ask(lab, kinds=wrong)
+        with pytest.raises(InvalidParameter, match="kinds must be one of .*got 5"): ask(lab, kinds=5)
+
+
+def test_only_acts_of_the_kinds_that_count_are_said_to_be_left_out():
+    rows = [(0, 1, 0), (1, 0, 5), (0, 0, 6), (1, 1, 7), (0, 1, None), (1, 0, None), (0, 1, None), (None, 1, 8), (None, 0, 8)]
+    frame = pl.DataFrame({"from": [None if a is None else f"p{a}" for a, _, _ in rows], "to": [f"p{b}" for _, b, _ in rows], "occurred_at": [t for _, _, t in rows],
+                          "kind": ["reply", "reply", "reply", "like", "follow", "follow", "like", "like", "reply"]})
+    left = lambda own, undated, nobody: [f"left out: {n} {what}" for n, what in ((own, "acts towards oneself"), (undated, "acts without a date"), (nobody, "acts by unknown accounts")) if n]
+    with from_acts(frame) as lab:
+        assert outside(lab) == left(1, 0, 1) == [n for n in reciprocity(lab).notes if n.startswith("left out")]
+        assert outside(lab, kinds=["reply", "like"]) == left(2, 1, 2) and outside(lab, kinds=["follow"]) == left(0, 2, 0)
+        assert [n for n in tl.reciprocity(lab, kinds=["reply", "like"]).notes if n.startswith("left out")] == left(2, 1, 2)
+
+
+def test_the_kinds_of_posts_that_count_are_told_apart():
+    with lab_of([(0, 1, 0), (1, 0, 5)]) as lab:
+        post = "insert into post by name select 'acts:x' || {0} as post_key, 'acts' as platform, {1} as author_key, 'post' as kind, timestamp '1970-01-01' as created_at, 'public' as visibility, 'acts:p0' as reply_to_account, {2} as reply_to_key"
+        for i, author, parent in ((1, "'acts:p0'", "'acts:y'"), (2, "'acts:p0'", "null"), (3, "null", "'acts:y'"), (4, "'acts:p1'", "'acts:y'")): lab.con.execute(post.format(i, author, parent))
+        assert outside(lab) == ["left out: 2 acts towards oneself", "left out: 1 posts of deleted or unknown authors"]
+        assert outside(lab, kinds=["mention"]) == ["left out: 1 acts towards oneself"] and outside(lab, kinds=["act"]) == []
+
+
+def moments(rows):
+    "How many acts have another of the same giver at the same time towards somebody else"
+    return sum(any(a == c and t == s and b != d for c, d, s in rows) for a, b, t in rows)
+
+
+@settings(max_examples=60)
+@given(timed_acts(5, 14, 6), st.permutations(range(5)))
+def test_of_acts_at_one_moment_the_first_key_is_passed_on_to(rows, names):
+    "The rule holds under any names: a plain search over the acts in the order of time and of the receiver's key gives the same chains"
+    called = [(names[a], names[b], t) for a, b, t in rows]
+    with lab_of(called) as lab: measure = tl.pay_forward(lab, max_length=4, window="4s")
+    ordered = sorted(called, key=lambda row: (row[2], f"p{row[1]}"))
+    assert measure.frame["count"].to_list() == [brute_chains(ordered, 4, k)[0] for k in (2, 3, 4)] and "whose key comes first" in measure.card.assumptions
+    assert [n for n in measure.notes if "stand in a moment" in n] == [f"{n} acts stand in a moment in which their giver also acted towards somebody else; where such acts come first, the one towards the account whose key comes first counts" for n in [moments(rows)] if n]
+
+
+def test_names_can_change_what_is_passed_on_and_the_note_says_so():
+    rows = [("a", "b", 0), ("b", "c", 5), ("b", "d", 5), ("c", "e", 7)]
+    swap = {"c": "d", "d": "c"}
+    frame = lambda rows: pl.DataFrame(rows, schema=["from", "to", "occurred_at"], orient="row")
+    with from_acts(frame(rows)) as lab, from_acts(frame([(swap.get(a, a), swap.get(b, b), t) for a, b, t in rows])) as other:
+        one, two = tl.pay_forward(lab), tl.pay_forward(other)
+    assert one.frame["count"].to_list() == [2, 1, 0, 0] and two.frame["count"].to_list() == [2, 0, 0, 0]
+    assert one.notes == two.notes and one.notes[-1].startswith("2 acts stand in a moment")
+
+
+def test_the_rule_of_one_moment_holds_in_draws_too(monkeypatch):
+    "A draw that turns out to be the network itself, its acts in another order, has the same chains"
+    rows = [(0, 1, 0), (1, 3, 5), (1, 2, 5), (2, 4, 7)]
+    def itself(giver, receiver, at, *rest):
+        while True: yield giver[::-1], receiver[::-1], at[::-1]
+    monkeypatch.setattr(tloops, "act_draws", itself)
+    with lab_of(rows) as lab: frame = tl.pay_forward(lab, null="configuration", draws=2).frame
+    assert frame["null_mean"].to_list() == frame["count"].to_list() == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("times, got", [([0.0, math.nan], "got nan"), ([math.inf, 0.0], "got inf"), ([-math.inf, None], "got -inf"), ([1e300, 0.0], "got 1e"), ([2**60, 0], "got 1152921504606846976"),
+    (pl.Series([0, 1]).cast(pl.Time), "got Time"), (pl.Series([0, 1]).cast(pl.Duration("us")), "got Duration")])
+def test_times_that_are_none_are_refused_by_name(times, got):
+    with pytest.raises(InvalidParameter, match=f"^occurred_at must be a datetime in UTC or seconds since 1970; {got}"): from_acts(pl.DataFrame({"from": ["a", "b"], "to": ["b", "a"], "occurred_at": times}))
+
+
+def test_times_that_are_missing_are_a_note():
+    with from_acts(pl.DataFrame({"from": ["a", "b"], "to": ["b", "a"], "occurred_at": [1.5, None]})) as lab: assert "left out: 1 acts without a date" in reciprocity(lab).notes
+
+
+def test_the_card_of_a_null_by_roles_says_what_was_drawn():
+    rows = [(i % 7, (i * i + 1) % 7, i) for i in range(60) if i % 7 != (i * i + 1) % 7]
+    with lab_of(rows) as lab:
+        lab.roles(pl.DataFrame([{"account": f"p{i}", "role": "brand" if i < 3 else "customer", "brand": "p0" if i < 3 else None} for i in range(7)]))
+        plain, role = (reciprocity(lab, by="role_pair", null=null, draws=9) for null in ("configuration", "role"))
+        whole = reciprocity(lab, null="configuration", draws=9)
+    assert plain.frame.equals(role.frame) and "null model configuration, which by role_pair is the model role, 9 draws: " + nulls.NULLS["role"] in plain.card.assumptions
+    assert "which by role_pair" not in whole.card.assumptions + role.card.assumptions and nulls.NULLS["configuration"] in whole.card.assumptions
+
+
 def test_nothing_to_count_is_said():
-    for ask in (*CALLS.values(), census.triads):
+    for ask in OF_ACTS:
         with tl.Lab() as lab, pytest.raises(NotIdentifiable, match="Nothing is loaded"): ask(lab)
         with lab_of([(0, 0, 5), (1, 1, 6)]) as lab, pytest.raises(NotIdentifiable, match="no act between two accounts"): ask(lab)
 

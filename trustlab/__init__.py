@@ -20,7 +20,7 @@ from trustlab.platform_rates import page_response_rate, question_response_rate
 from trustlab.care import after_care, care
 from trustlab import retention as _retention
 from trustlab.acts import from_acts
-from trustlab.census import triads
+from trustlab.census import local_reciprocity, triads
 from trustlab.reciprocity import reciprocity
 from trustlab.returns import return_times
 from trustlab.temporal_loops import loops, pay_forward
@@ -38,7 +38,7 @@ except PackageNotFoundError: __version__ = "0"
 
 __all__ = [
     "Lab", "Receipt", "Measure", "Card", "Calendar", "from_acts", "acknowledgement", "first_ends", "page_response_rate", "question_response_rate", "ranked",
-    "worklist", "care", "after_care", "classify", "reciprocity", "return_times", "triads", "loops", "pay_forward", "advocates", "conversion", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view", "report", "simulate", "write",
+    "worklist", "care", "after_care", "classify", "reciprocity", "return_times", "triads", "local_reciprocity", "loops", "pay_forward", "advocates", "conversion", "effect", "dose_response", "contrast", "bystanders", "degrees", "circles", "friendsource", "person_view", "report", "simulate", "write",
     "intervals", "survival", "causal", "trials", "charts", "TrustlabError", "UnknownSource", "InvalidExport", "UnsafeArchive", "InvalidParameter", "NotIdentifiable",
     "StoreLocked", "StoreDamaged", "StoreVersion", "ReportFailed", "TrustlabWarning", "PartialExport", "SmallSample", "ScopeWarning",
 ]

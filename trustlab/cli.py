@@ -8,8 +8,8 @@ __all__ = ['EXITS', 'CODES', 'RAN_OUT', 'SPOKEN', 'ROOM', 'ROOM_MASKED', 'MANY',
            'tame', 'safe', 'tell', 'put', 'hush', 'audible', 'code_of', 'NoRoom', 'exhausted', 'interrupted',
            'paragraph', 'short', 'store_file', 'readable', 'there', 'database', 'opened', 'created', 'loads', 'leave',
            'needing', 'wanted', 'megabytes', 'unpacked', 'value_of', 'split', 'chosen', 'function_of', 'known_to',
-           'texts', 'drawn', 'sideways', 'rows_of', 'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html', 'version',
-           'patience', 'memory', 'named', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
+           'lacking', 'texts', 'drawn', 'sideways', 'rows_of', 'as_json', 'as_table', 'as_csv', 'as_parquet', 'as_html',
+           'version', 'patience', 'memory', 'named', 'say_version', 'options', 'load', 'kept_key', 'received', 'dumped',
            'inspected', 'sources', 'sheet', 'glimpse', 'place', 'tallied', 'rejects', 'rejects_as', 'roles', 'identify',
            'table_of', 'proposals', 'separate', 'check', 'measure', 'target', 'write', 'report', 'published',
            'limit_of', 'looped', 'steps', 'forget', 'held', 'together', 'sure', 'roomy', 'retain', 'expire', 'demo',
@@ -251,7 +251,7 @@ def chosen(pairs: Iterable[str], known: Mapping[str, tuple[Any, str]]) -> dict[s
     return {name: value_of(name, text, *known[choose("parameter", name, known)]) for name, text in split(pairs).items()}
 
 MEASURES = {"acknowledgement": "acknowledgement", "first_ends": "acknowledgement", "page_response_rate": "platform_rates", "question_response_rate": "platform_rates",
-            "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity", "return_times": "returns", "triads": "census", "loops": "temporal_loops", "pay_forward": "temporal_loops",
+            "worklist": "waiting", "care": "care", "after_care": "care", "reciprocity": "reciprocity", "return_times": "returns", "triads": "census", "local_reciprocity": "census", "loops": "temporal_loops", "pay_forward": "temporal_loops",
             "advocates": "advocacy", "conversion": "journeys", "effect": "effects", "dose_response": "contrasts", "contrast": "contrasts", **dict.fromkeys(("bystanders", "degrees", "circles", "friendsource", "person_view"), "networks")}
 
 def function_of(name: str) -> Callable[..., Measure | pl.DataFrame]:
@@ -261,6 +261,11 @@ def function_of(name: str) -> Callable[..., Measure | pl.DataFrame]:
 def known_to(function: Callable) -> dict[str, tuple[Any, str]]:
     "The parameters of a measure after the lab: name to default and annotation"
     return {p.name: (p.default, str(p.annotation)) for p in list(inspect.signature(function).parameters.values())[1:]}
+
+def lacking(name: str, params: Mapping[str, Any], known: Mapping[str, tuple[Any, str]]) -> None:
+    "Raises `InvalidParameter` when a parameter of the measure `name` that has no default is not given"
+    missing = [key for key, (default, _) in known.items() if default is inspect.Parameter.empty and key not in params]
+    if missing: raise InvalidParameter(f"{name} must be told {' and '.join(missing)}; give {'it' if len(missing) == 1 else 'them'} with {' '.join(f'--set {key}=VALUE' for key in missing)}.")
 
 # %% ../nbs/14_cli.ipynb #82d1bad6
 def texts(frame: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -585,6 +590,7 @@ def measure(name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {'
     function, ending = function_of(name), target(out).suffix[1:] if out else ""
     form = choose("--format", form or (ending if ending in FORMATS else "table"), FORMATS)
     params = chosen([*(pairs or []), *(f"brand={handle}" for handle in [",".join(brand or [])] if handle)], known_to(function))
+    lacking(name, params, known_to(function))
     if form == "parquet" and not out: raise InvalidParameter("--format parquet must go to a file; name one with --out.")
     rules = list(map(checked, alert or []))
     with opened(store, wait, memory_limit) as lab: result = function(lab, **params)

@@ -16,7 +16,7 @@ import polars as pl
 
 from . import charts
 from .calls import brands_of, flagged, small, time_zone
-from .acts import BY, acts, behind, from_acts, numbered, outside, why_none
+from .acts import BY, acts, behind, from_acts, kinds_of, numbered, outside, why_none
 from .census import dyads, joined
 from .core import *
 from .identity import PER, card_per, persons_note
@@ -118,7 +118,7 @@ CARD = Card(
     "Garlaschelli and Loffredo 2004 (rho); Squartini et al. 2013 (weighted); Kaplan and Meier 1958")
 NO_NULL = "no null model, so part of it is what chance and activity alone would give (null= compares)"
 
-def reciprocity(lab: Lab, by: str | Sequence[str] = (), window: str = "7d", null: str | None = None, kinds: Sequence[str] | None = None,
+def reciprocity(lab: Lab, by: str | Sequence[str] = (), window: str = "7d", null: str | None = None, kinds: str | Sequence[str] | None = None,
                 brand: str | Sequence[str] | None = None, tz: str = "UTC", per: str = "account", draws: int = 99, seed: int = 0) -> Measure:
     """Who gives back, and how soon.
 
@@ -127,9 +127,9 @@ def reciprocity(lab: Lab, by: str | Sequence[str] = (), window: str = "7d", null
     dyad_reciprocity, rho, weighted_reciprocity, numeric_symmetry (0..1; null where undefined), given, returned, returning_acts, return_rate with low and high, median_return_seconds (null: not reached); with `null` also null_mean, null_sd, z, p (of
     edge_reciprocity; null time: of returned / given), and rho_null, which is rho with null_mean in place of the density. Raises `NotIdentifiable`, `InvalidParameter`. Definition: the card."""
     by, seconds_, brands, null = groups(by, BY), seconds(window), brands_of(lab, brand), chosen(null, draws, seed)
-    tz, per = time_zone(lab, tz), choose("per", per, PER)
+    tz, per, kinds = time_zone(lab, tz), choose("per", per, PER), kinds_of(lab, kinds)
     rows = acts(lab, by if null != "role" or "role_pair" in by else (*by, "role_pair"), kinds, brands, tz, per)
-    notes = outside(lab, per) + persons_note(lab, per)
+    notes = outside(lab, per, kinds) + persons_note(lab, per)
     if rows.is_empty(): raise NotIdentifiable(f"Who gives back cannot be answered. {why_none(lab)}")
     keys, code = numbered(rows, by)
     frame = pl.concat([keys, static(rows, by, keys, code), timed(rows, code, keys.height, seconds_)], how="horizontal").drop("all", strict=False)
@@ -137,12 +137,13 @@ def reciprocity(lab: Lab, by: str | Sequence[str] = (), window: str = "7d", null
     if null in ("configuration", "role"): frame = frame.with_columns(rho_null=pl.when(pl.col("null_mean") < 1).then((pl.col("edge_reciprocity") - pl.col("null_mean")) / (1 - pl.col("null_mean"))))
     if "week" in by: frame = flagged(lab, frame, tz)
     notes += small(frame.select(n="given"))
-    params = {"by": list(by), "window": window, "null": null, "kinds": kinds and list(kinds), "brand": brands, "tz": tz, "per": per} | ({"draws": draws, "seed": seed} if null else {})
-    return Measure("reciprocity", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said_of(null, draws)}"), per), draw, notes, params, people=behind(rows, code, keys.height))
+    params = {"by": list(by), "window": window, "null": null, "kinds": kinds, "brand": brands, "tz": tz, "per": per} | ({"draws": draws, "seed": seed} if null else {})
+    return Measure("reciprocity", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said_of(null, draws, by)}"), per), draw, notes, params, people=behind(rows, code, keys.height))
 
-def said_of(null: str | None, draws: int) -> str:
+def said_of(null: str | None, draws: int, by: Sequence[str] = ()) -> str:
     "What the card says about the null model"
     if null is None: return NO_NULL
+    if null == "configuration" and "role_pair" in by: return said_of("role", draws).replace("role", "configuration, which by role_pair is the model role", 1)
     return f"null model {null}, {draws:,} draws: {NULLS[null]}; p is one-sided (at least as much as observed) and at least {1 / (draws + 1):.2g}"
 
 # %% ../nbs/08_reciprocity.ipynb #e2c470a5

@@ -17,7 +17,7 @@ import polars as pl
 
 from . import charts, clusters, survival
 from .calls import brands_of, time_zone
-from .acts import BY, acts, behind, numbered, outside, why_none
+from .acts import BY, acts, behind, kinds_of, numbered, outside, why_none
 from .census import bits, joined, runs
 from .core import *
 from .core import seconds as duration
@@ -210,7 +210,7 @@ OF_PAIRS = replace(
     numerator="pairs whose other side acted within the window", denominator="all pairs with an act between them, each once", window="0 ≤ Δ ≤ window",
     censoring="a pair whose other side has not acted by the end of coverage is censored there (Kaplan–Meier); given and returned are plain counts", assumptions="pairs are independent of each other")
 
-def return_times(lab: Lab, by: str | Sequence[str] = "role_pair", window: str = "7d", kinds: Sequence[str] | None = None, brand: str | Sequence[str] | None = None,
+def return_times(lab: Lab, by: str | Sequence[str] = "role_pair", window: str = "7d", kinds: str | Sequence[str] | None = None, brand: str | Sequence[str] | None = None,
                  tz: str = "UTC", per: str = "account", span: str = "store", unit: str = "act") -> Measure:
     """How soon acts are returned, by whom, and how much of it would have come anyway.
 
@@ -219,11 +219,11 @@ def return_times(lab: Lab, by: str | Sequence[str] = "role_pair", window: str = 
     (pairs with acts both ways whose first, last act is of the group). `unit="pair"`: each pair once, from its first act to the other side's; the group is that of the first act; without chance, started and ended.
     `detail` has the latency curve. Raises `NotIdentifiable`, `InvalidParameter`. Definition: the card."""
     by, seconds, brands, tz, per, span = groups(by, (*BY, "kind")), duration(window), brands_of(lab, brand), time_zone(lab, tz), choose("per", per, PER), choose("span", span, SPAN)
-    unit = choose("unit", unit, EACH)
+    unit, kinds = choose("unit", unit, EACH), kinds_of(lab, kinds)
     rows = acts(lab, by, kinds, brands, tz, per)
     if rows.is_empty(): raise NotIdentifiable(f"What comes back cannot be told. {why_none(lab)}")
     keys, code = numbered(rows, by)
-    more, notes = [], outside(lab, per) + persons_note(lab, per)
+    more, notes = [], outside(lab, per, kinds) + persons_note(lab, per)
     if unit == "pair":
         opened, waited, cause = openings(rows, code)
         kept, code = np.unique(code[opened], return_inverse=True)
@@ -236,7 +236,7 @@ def return_times(lab: Lab, by: str | Sequence[str] = "role_pair", window: str = 
     frame = pl.concat([keys, rates_of(sets, wider, code, back, waited, cause, seconds), *more], how="horizontal").drop("all", strict=False)
     curve = survival.curve(sets, spread=wider)
     detail = curve.join(keys.with_row_index("group").with_columns(pl.col("group").cast(pl.Int64)), on="group", maintain_order="left").drop("group", "all", strict=False).select(*by, *charts.CURVE)
-    params = {"by": list(by), "window": window, "kinds": kinds and list(kinds), "brand": brands, "tz": tz, "per": per, "span": span, "unit": unit}
+    params = {"by": list(by), "window": window, "kinds": kinds, "brand": brands, "tz": tz, "per": per, "span": span, "unit": unit}
     return Measure("return_times", frame, card_per(CARD if unit == "act" else OF_PAIRS, per), draw, notes, params, detail, behind(rows, code, keys.height), people_left(curve, code, rows["giving"], pl.Series(waited)))
 
 def ends_by_group(rows: pl.DataFrame, code: np.ndarray, size: int, notes: list[str]) -> pl.DataFrame:

@@ -6,7 +6,8 @@
 __all__ = ['CHUNK', 'CUT', 'ROUNDS', 'LEAST', 'SLICE', 'LOOPS', 'NAMED', 'LISTED', 'WORDS', 'FORWARD', 'Side', 'sort_by', 'side',
            'Web', 'web', 'by_size', 'measures_of', 'moments', 'ahead', 'table', 'steps', 'walks', 'arcs_of',
            'homecomings', 'loops_found', 'earliest', 'written', 'cuts', 'leafless', 'webs', 'woven', 'all_loops',
-           'loops', 'whole', 'measured', 'replace_null', 'persons', 'listed', 'draw', 'chains', 'pay_forward']
+           'loops', 'whole', 'measured', 'replace_null', 'persons', 'listed', 'draw', 'chains', 'pay_forward',
+           'at_once']
 
 # %% ../nbs/08a_temporal_loops.ipynb #ea12b298
 from collections import deque
@@ -20,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from . import charts
-from .acts import acts, coded, numbered, outside, why_none
+from .acts import acts, asked, coded, kinds_of, numbered, outside, why_none
 from .census import bits, joined, runs, spread
 from .core import *
 from .identity import PER, card_per, persons_note
@@ -284,7 +285,7 @@ LOOPS = Card(
     "none: a loop that the end of the export cuts off is not seen", "acts at the same time are in no order, and never in one loop; an act may be part of many loops, so counts of one length are not independent, and those of different lengths neither",
     "temporal cycles; for k = 3 the cyclic motif of Paranjape, Benson and Leskovec 2017")
 
-def loops(lab: Lab, max_length: int = 3, window: str = "7d", null: str | None = None, kinds: Sequence[str] | None = None, per: str = "account", draws: int = 99, seed: int = 0, most: int = 100) -> Measure:
+def loops(lab: Lab, max_length: int = 3, window: str = "7d", null: str | None = None, kinds: str | Sequence[str] | None = None, per: str = "account", draws: int = 99, seed: int = 0, most: int = 100) -> Measure:
     """Temporal loops of length 2 to `max_length` (at most 5): one row per length with length, count, people (accounts in one); with `null` (configuration, role or time, `draws` draws from `seed`) also null_mean, null_sd, z and p (one-sided, at least as many).
 
     `detail` lists the `most` loops of each length that begin first, one row per act: length, loop, step, from, to (handles), occurred_at, kind, post_key. `kinds`: which kinds of acts; `per`: account or person.
@@ -298,9 +299,9 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     raise InvalidParameter(f"{name} must be a whole number from {least} to {most:,}; got {value!r}.")
 
 # %% ../nbs/08a_temporal_loops.ipynb #5df2fe92
-def measured(lab: Lab, name: str, card: Card, find: Any, lengths: list[int], window: str, null: str | None, kinds: Sequence[str] | None, per: str, draws: int, seed: int, most: int) -> Measure:
+def measured(lab: Lab, name: str, card: Card, find: Any, lengths: list[int], window: str, null: str | None, kinds: str | Sequence[str] | None, per: str, draws: int, seed: int, most: int) -> Measure:
     "A measure of counts by length: `find(giver, receiver, at, window, lengths, most)` gives for each length the count, the people, and the acts of those to be listed"
-    null, per, span = chosen(null, draws, seed), choose("per", per, PER), seconds(window) * 1e6
+    null, per, span, kinds = chosen(null, draws, seed), choose("per", per, PER), seconds(window) * 1e6, kinds_of(lab, kinds)
     rows = acts(lab, ("role_pair",) if null == "role" else (), kinds, per=per).sort("at", "giver", "receiver", maintain_order=True)
     if rows.is_empty(): raise NotIdentifiable(f"Whether acts go round cannot be told. {why_none(lab)}")
     giver, receiver, at = (rows[c].to_numpy() for c in ("giver", "receiver", "at"))
@@ -311,8 +312,8 @@ def measured(lab: Lab, name: str, card: Card, find: Any, lengths: list[int], win
         drawn = np.array([[f[0] for f in find(*next(draw_of), span, lengths, 0)] for _ in range(draws)])
         frame = frame.hstack(pl.DataFrame(against(frame["count"].to_numpy(), drawn), nan_to_null=True))
         card = replace_null(card, null, draws)
-    params = {"by": ["length"], "window": window, "null": null, "kinds": kinds and list(kinds), "per": per} | ({"draws": draws, "seed": seed} if null else {})
-    notes = outside(lab, per) + persons_note(lab, per) + [f"the list holds the {f[2].shape[0]:,} of {f[0]:,} of length {k} that begin first" for k, f in zip(lengths, found) if most and f[0] > f[2].shape[0]]
+    params = {"by": ["length"], "window": window, "null": null, "kinds": kinds, "per": per} | ({"draws": draws, "seed": seed} if null else {})
+    notes = outside(lab, per, kinds) + persons_note(lab, per) + [f"the list holds the {f[2].shape[0]:,} of {f[0]:,} of length {k} that begin first" for k, f in zip(lengths, found) if most and f[0] > f[2].shape[0]]
     return Measure(name, frame, card_per(card, per), draw, notes, params, detail=listed(lab, rows, lengths, [f[2] for f in found], per, kinds), people=[persons(rows, f[1]) for f in found])
 
 def replace_null(card: Card, null: str, draws: int) -> Card:
@@ -342,8 +343,9 @@ def listed(lab: Lab, rows: pl.DataFrame, lengths: Sequence[int], found: Sequence
     whole_list = pl.concat(parts)
     wanted = whole_list.select("row").unique().sort("row")
     wanted = wanted.hstack(rows[wanted["row"].to_numpy()].select("giver", "receiver", "at"))
-    query = NAMED.format(view="exchange" if per == "account" else "exchange_person", kinds="list_contains($kinds, e.kind)" if kinds else "true")
-    with coded(lab), lab.lent(wanted) as path: names = lab.sql(query, path=path, **({"kinds": list(kinds)} if kinds else {}))
+    chosen, params = asked(kinds, "e.kind")
+    query = NAMED.format(view="exchange" if per == "account" else "exchange_person", kinds=chosen)
+    with coded(lab), lab.lent(wanted) as path: names = lab.sql(query, path=path, **params)
     return whole_list.join(names, on="row", how="left", maintain_order="left").drop("row")
 
 LISTED = {"length": pl.Int64, "loop": pl.Int64, "step": pl.Int64, "row": pl.Int64}
@@ -394,21 +396,30 @@ def chains(web: Web, most_acts: int) -> Iterator[np.ndarray]:
 FORWARD = Card(
     "Passed on", "chains of length k: k acts, each the first later act of the one who received the last, towards somebody not yet in the chain, 0 < Δ ≤ window", "acts that begin a chain of at least that length",
     "share: all acts (each begins one chain of length 1)", "between one act and the next", "none: an act near the end of the export had less time to be passed on, so shares are a little too low",
-    "the first later act stands for passing on, whatever it was about; acts at the same time do not follow each other", "generalised (upstream) reciprocity: Nowak and Roch 2007; counting by first later acts is this library's")
+    "the first later act stands for passing on, whatever it was about; acts at the same time do not follow each other; of several first later acts at one moment the one towards the account whose key comes first counts", "generalised (upstream) reciprocity: Nowak and Roch 2007; counting by first later acts is this library's")
 
-def pay_forward(lab: Lab, max_length: int = 5, window: str = "7d", null: str | None = None, kinds: Sequence[str] | None = None, per: str = "account", draws: int = 99, seed: int = 0, most: int = 100) -> Measure:
+def pay_forward(lab: Lab, max_length: int = 5, window: str = "7d", null: str | None = None, kinds: str | Sequence[str] | None = None, per: str = "account", draws: int = 99, seed: int = 0, most: int = 100) -> Measure:
     """What is passed on: A acts towards B, then B towards C, and so on. One row per length from 2 to `max_length` (at most 10) with length, count (chains of that many acts), people (accounts in one), share (of all acts that begin such a chain).
 
     `null`, `draws`, `seed`, `detail` and errors as in `loops`; the window is between one act and the next. Definition: the card."""
     lengths = range(2, whole("max_length", max_length, 2, 10) + 1)
-    size = {}
+    size: dict[str, int] = {}
     def find(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray, window: float, lengths: list[int], most: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        size.setdefault("acts", at.size)
+        order = np.lexsort((receiver, giver, at)) if size else np.arange(at.size)
+        giver, receiver, at = giver[order], receiver[order], at[order]
+        if not size: size.update(acts=at.size, tied=at_once(giver, receiver, at))
         whole_web = web(giver, receiver, at, window)
         paths = list(chains(whole_web, lengths[-1]))[1:]
         inside = [np.unique(np.append(whole_web.giver[p[0]], whole_web.receiver[p])) for p in paths] if most else [np.zeros(0, int)] * len(paths)
-        return [(p.shape[1], whole_web.code[i], whole_web.act[p[:, :most].T]) for p, i in zip(paths, inside)]
+        return [(p.shape[1], whole_web.code[i], order[whole_web.act[p[:, :most].T]]) for p, i in zip(paths, inside)]
     measure = measured(lab, "pay_forward", FORWARD, find, list(lengths), window, null, kinds, per, draws, seed, whole("most", most, 1, 100_000))
     share = measure.frame["count"] / size["acts"]
     measure.frame = measure.frame.insert_column(3, share.alias("share"))
+    measure.notes += [f"{size['tied']:,} acts stand in a moment in which their giver also acted towards somebody else; where such acts come first, the one towards the account whose key comes first counts"] * bool(size["tied"])
     return measure
+
+def at_once(giver: np.ndarray, receiver: np.ndarray, at: np.ndarray) -> int:
+    "How many acts, sorted by time, giver and receiver, stand in a moment in which their giver also acted towards somebody else"
+    first = np.flatnonzero(np.append(True, (at[1:] != at[:-1]) | (giver[1:] != giver[:-1])))
+    last = np.append(first[1:], at.size) - 1
+    return int((last - first + 1)[receiver[first] != receiver[last]].sum())
