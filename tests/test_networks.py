@@ -374,7 +374,7 @@ def test_a_month_that_is_hidden_is_not_told_by_the_index_of_the_next_and_leaves_
 def test_acts_of_nobody_known_are_told():
     lab = acts_lab([("a", "b", 0), ("b", "a", 60)])
     key = lab.sql("select min(account_key) as k from account")["k"][0]
-    lab.con.execute("insert into interaction (kind, actor_key, target_key, occurred_at) values ('like', null, $k, timestamp '2024-01-01'), ('like', 'gone', $k, timestamp '2024-01-01'), ('like', $k, null, timestamp '2024-01-01')", {"k": key})
+    lab.con.execute("insert into interaction (kind, actor_key, target_key, occurred_at) values ('mention', null, $k, timestamp '2024-01-01'), ('mention', 'gone', $k, timestamp '2024-01-01'), ('like', $k, null, timestamp '2024-01-01')", {"k": key})
     assert "left out: 2 acts by unknown accounts" in circles(lab, k=1).notes and tl.reciprocity(lab).frame["given"][0] == 2
     lab.close()
 

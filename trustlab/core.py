@@ -103,7 +103,7 @@ def cell(column: str, value: Any) -> str:
     if isinstance(value, int): return f"{value:,}"
     return value.strftime("%Y-%m-%d %H:%M UTC") if isinstance(value, datetime) else clean(value)
 
-SHARES = r"^(ack|conversion|naive)_\d|_rate|_reciprocity|_symmetry|^share|^strict_\d|^attributable|^by_chance|^right_"
+SHARES = r"^(ack|conversion|naive)_\d|_rate|_reciprocity|_symmetry|^share|^strict_\d|^attributable|^by_chance|^right_|^(none|all)_returned"
 
 # %% ../nbs/00_core.ipynb #a5684c2e
 def table_html(frame: pl.DataFrame, rows: int = 50, hidden: Sequence[str] = ()) -> str:

@@ -17,7 +17,7 @@ import polars as pl
 
 from . import charts
 from .calls import brands_of
-from .acts import outside
+from .acts import kinds_of, outside
 from .core import *
 from .census import bits, joined
 from .identity import PER, card_per, persons_note
@@ -146,7 +146,7 @@ COLUMNS = {"period": pl.String, "accounts": pl.Int64, "ties": pl.Int64, "mutual"
 CHANCE = dict.fromkeys(("null_mean", "null_sd", "z", "p", "across_mean", "across_p"), pl.Float64)
 NO_NULL = "no null model, and busy people are inside for being busy (null= compares)"
 
-def circles(lab: Lab, k: int = 2, period: str = "month", kinds: Sequence[str] | None = None, brand: str | Sequence[str] | None = None, per: str = "account",
+def circles(lab: Lab, k: int = 2, period: str = "month", kinds: str | Sequence[str] | None = None, brand: str | Sequence[str] | None = None, per: str = "account",
             names: bool = True, null: str | None = None, draws: int = 99, seed: int = 0) -> Measure:
     """The reciprocal core: who is tied both ways to at least `k` others inside it, in how many circles, and whether they last.
 
@@ -156,16 +156,16 @@ def circles(lab: Lab, k: int = 2, period: str = "month", kinds: Sequence[str] | 
     Raises `NotIdentifiable`, `InvalidParameter`. Definition: the card."""
     k, period, per, names, brands = whole("k", k, 1), choose("period", period, PERIODS), choose("per", per, PER), choose("names", names, (True, False)), brands_of(lab, brand)
     if (null := chosen(null, draws, seed)) == "time": raise InvalidParameter("null must be 'configuration' or 'role' here: who is inside does not depend on times; got 'time'.")
-    net = network(lab, kinds, brands, per)
+    net = network(lab, kinds := kinds_of(lab, kinds), brands, per)
     people, role = customers(net), net.people["role"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
     chance = (lambda pairs: by_chance(pairs, people, role, k, null, draws, seed)) if null else lambda pairs: {}
     row, inside, count, few = row_of(net.pairs, people, k)
     rows, behind, least = by_period(lab, period, kinds, brands, per, net, people, k, chance)
     frame = pl.DataFrame([{"period": "all", **row, "jaccard": None, **chance(net.pairs)}, *rows], schema=COLUMNS | (CHANCE if null else {})).with_columns(pl.selectors.float().fill_nan(None))
-    notes = outside(lab, per) + list(net.notes) + persons_note(lab, per)
+    notes = outside(lab, per, kinds) + list(net.notes) + persons_note(lab, per)
     if not inside.any(): notes.append(f"nobody is in a core of k = {k}: no ring of mutual ties is that tight; k = 1 has everybody with one")
     if not people.all(): notes.append("brands, their staff and bots are nodes here: ties across roles are counted apart (ties_people, ties_brand, ties_firm)")
-    params = {"k": k, "period": period, "kinds": kinds and list(kinds), "brand": brands, "per": per, "names": names, "null": null} | ({"draws": draws, "seed": seed} if null else {})
+    params = {"k": k, "period": period, "kinds": kinds, "brand": brands, "per": per, "names": names, "null": null} | ({"draws": draws, "seed": seed} if null else {})
     said = said_of(null, draws) if null else NO_NULL
     return Circles("circles", frame, card_per(replace(CARD, assumptions=f"{CARD.assumptions}; {said}"), per), draw_circle, notes, params, members(lab, net, k, names), people=[count, *behind], least=[few, *least])
 

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from . import charts, signals
+from .acts import kinds_of
 from .calls import answerable, brands_of
 from .core import *
 from .identity import PER, account_keys, card_per, persons_note, pinned_per
@@ -156,7 +157,7 @@ CARD = Card(
 NULLS = {"permutation": "the outcome dealt anew among the people", "degree": "the ties dealt anew, everyone keeping their number of ties"}
 
 def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = "permutation", draws: int | None = None, seed: int = 0, within: Any = None,
-            kinds: Sequence[str] | None = None,
+            kinds: str | Sequence[str] | None = None,
             brand: str | Sequence[str] | None = None, brands: bool = False, per: str = "account", most: int = 4_000) -> Measure:
     """Whether an outcome of people clusters at distance 1, 2 and 3 in the network of their acts.
 
@@ -170,7 +171,7 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
         64), np.random.default_rng(whole("seed", seed, 0))
     if within is not None and null == "degree": raise InvalidParameter("within deals labels and degree deals ties; choose one of them.")
     seen, what = outcomes(lab, outcome, per)
-    net, notes = of_people(network(lab, kinds, asked, per), brands)
+    net, notes = of_people(network(lab, kinds := kinds_of(lab, kinds), asked, per), brands)
     known, has = labelled(net, seen)
     notes += [Note(f"left out: {n:,} people of whom {what} is not known; they stay as steps on the way", n) for n in [int((~known).sum())] if n]
     has &= known
@@ -187,7 +188,7 @@ def degrees(lab: Lab, outcome: Any = "advocacy", distance: int = 3, null: str = 
               Note(f"{has.sum():,} of {known.sum():,} people have the outcome", few)]
     params = {"outcome": outcome if isinstance(outcome, str) else "own table", "distance": distance, "null": null, "draws": draws, "seed": seed, "within": within if within is None
               or isinstance(within, str) else "own table",
-              "kinds": kinds and list(kinds), "brand": asked, "brands": brands, "per": per}
+              "kinds": kinds, "brand": asked, "brands": brands, "per": per}
     frame = summary(real, drawn)
     apart = frame.filter((pl.col("risk_ratio") - 1) * (pl.col("corrected_ratio") - 1) < 0)["distance"].to_list()
     if apart: notes.append(f"at distance {' and '.join(map(str, apart))} the plain and the corrected ratio lie on different sides of 1: too few pairs to tell")

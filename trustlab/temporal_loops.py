@@ -313,7 +313,7 @@ def measured(lab: Lab, name: str, card: Card, find: Any, lengths: list[int], win
         frame = frame.hstack(pl.DataFrame(against(frame["count"].to_numpy(), drawn), nan_to_null=True))
         card = replace_null(card, null, draws)
     params = {"by": ["length"], "window": window, "null": null, "kinds": kinds, "per": per} | ({"draws": draws, "seed": seed} if null else {})
-    notes = outside(lab, per, kinds) + persons_note(lab, per) + [f"the list holds the {f[2].shape[0]:,} of {f[0]:,} of length {k} that begin first" for k, f in zip(lengths, found) if most and f[0] > f[2].shape[0]]
+    notes = outside(lab, per, kinds) + persons_note(lab, per) + [Note(f"the list holds the {f[2].shape[0]:,} of {f[0]:,} of length {k} that begin first", persons(rows, f[1])) for k, f in zip(lengths, found) if most and f[0] > f[2].shape[0]]
     return Measure(name, frame, card_per(card, per), draw, notes, params, detail=listed(lab, rows, lengths, [f[2] for f in found], per, kinds), people=[persons(rows, f[1]) for f in found])
 
 def replace_null(card: Card, null: str, draws: int) -> Card:

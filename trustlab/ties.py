@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from . import charts
-from .acts import PASSIVE, why_none
+from .acts import asked, kinds_of, why_none
 from .core import InvalidParameter, Measure, NotIdentifiable, Note
 from .identity import pinned_per
 from .signals import needs_text
@@ -91,13 +91,13 @@ class Network:
     @property
     def size(self) -> int: return self.people.height
 
-def network(lab: Lab, kinds: Sequence[str] | None = None, brands: list[str] | None = None, per: str = "account", period: str = "") -> Network:
+def network(lab: Lab, kinds: str | Sequence[str] | None = None, brands: list[str] | None = None, per: str = "account", period: str = "") -> Network:
     """The people of a store and the pairs among them that acted towards each other.
 
     `kinds`: of acts (default: all but likes, reactions, votes and follows). `brands`: acts of or towards these alone. `period`: SQL on `occurred_at` that splits the pairs.
     Raises `NotIdentifiable` for a store without an act between two accounts that both were in sight."""
-    where = ("list_contains($kinds, kind)" if kinds else f"kind not in {PASSIVE}") + (" and list_contains($brand, brand)" if brands else "")
-    params = ({"kinds": list(kinds)} if kinds else {}) | ({"brand": brands} if brands else {})
+    chosen, params = asked(kinds_of(lab, kinds))
+    where, params = chosen + (" and list_contains($brand, brand)" if brands else ""), params | ({"brand": brands} if brands else {})
     with sight(lab, per):
         notes = sighted(lab, "Who is tied to whom", where, **params)
         people = lab.sql(PERSONS.format(where=where), **params)
