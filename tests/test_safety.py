@@ -678,6 +678,7 @@ ALLOWED = {
     "exposures and outcomes out of the fixed lists, and numbers of doses": {"cohort.people"},
     "names of columns out of the fixed list of groups": {"counts.groups_of", "care.shares", "advocacy.advocates"},
     "one of two constants": {"counts.portions", "acknowledgement.service", "counts.several", "platform_rates.sessions", "waiting.worklist", "advocacy.acts_made", "journeys.moments", "journeys.put_away", "ties.network", "load.unstage", "whatsapp.stage", "twcs.stage_pointers"}, "the memory limit that the caller chose, and a setting out of two": {"load.setting"},
+    "one of two phrases of `asked`, which bind the kinds": {"acts.acts", "acts.outside", "temporal_loops.listed", "ties.sides"},
     "phrases made of a checked mapping, whose texts are quoted as literals": {"table.blank", "table.check_keys", "table.flatten", "table.flatten_csv", "table.repeated", "table.stage_table", "table.take_json", "table.take_parquet", "table.tell", "table.beside"},
     "a path or name with its quotes doubled, where the statement takes no bound value": {"privacy.rewrite", "privacy.unname", "acts.from_acts", "report.snapshot"}, "hex digits of a key": {"privacy.keyed"}, "as many placeholders as there are words, which are bound": {"asking.on_topic"},
 }
