@@ -236,6 +236,19 @@ def test_a_note_keeps_its_count_only_when_enough_people_are_behind_it():
 # ---- the page
 
 
+def test_lists_name_nobody_and_notes_on_few_people_go():
+    "Fifteen pairs answer each other, ten rounds each: of the loops' list the names and posts go, the times stay; a note on thirty people stays, one on four goes"
+    acts = pl.DataFrame([(a, b, 1_700_000_000 + 60 * (20 * i + 2 * k + j)) for i in range(15) for k in range(10) for j, (a, b) in enumerate([(f"p{i}", f"q{i}"), (f"q{i}", f"p{i}")])], schema=["from", "to", "occurred_at"], orient="row")
+    with tl.from_acts(acts) as lab: m = tl.loops(lab, max_length=2)
+    assert {"from", "to", "post_key"} <= set(m.detail.columns) and m.people == [30] and any(note.startswith("the list holds the 100 of") for note in m.notes)
+    shown = m.suppressed(5)
+    assert set(shown.detail.columns) == {"length", "loop", "step", "occurred_at", "kind"} and shown.detail.height == m.detail.height and not any(f"p{i}" in str(shown.detail.to_dicts()) for i in range(15))
+    assert any(note.startswith("the list holds the 100 of") for note in shown.notes) and not any(note.startswith("the list holds") for note in m.suppressed(31).notes)
+    assert m.suppressed(0).detail.equals(m.detail)
+    told = Measure("n", pl.DataFrame({"n": [9]}), m.card, m.draw, [Note("4 people did this", 4), "nobody counted"], people=[9])
+    assert told.suppressed(5).notes == ["nobody counted"] and told.suppressed(4).notes == ["4 people did this", "nobody counted"]
+
+
 def test_the_page_says_its_rule_and_hides_the_person(page):
     words, figures = parts(page)
     assert "suppress=5" in words and "fewer than 5 different people is shown as <5" in words and "minus that of last week" in words and '"suppress":5' in words
